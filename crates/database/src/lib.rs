@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod connection;
+pub mod migration;
+mod open;
+pub mod pool;
+pub mod schema;
+pub mod stamp;
+mod transaction;
+
+pub use connection::{AnyConnection, Dialect, MultiBackend};
+pub use open::{ConnectError, Mode, OpenError, connect, open};
+pub use transaction::{read_snapshot, write_transaction};

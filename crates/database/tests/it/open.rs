@@ -1,0 +1,55 @@
+use omnitool_database::{Mode, OpenError, open};
+use omnitool_environment::DatabaseUrl;
+use omnitool_testing::{Dialect, TestDatabase};
+
+fn refused(url: &DatabaseUrl, mode: Mode) -> OpenError {
+    match open(url, mode) {
+        Err(error) => error,
+        Ok(_) => panic!("{url} must be refused"),
+    }
+}
+
+#[test]
+fn a_missing_file_is_made_only_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = DatabaseUrl::sqlite(&folder.path().join("a/b.db"));
+    for mode in [Mode::Read, Mode::Write] {
+        assert!(matches!(refused(&url, mode), OpenError::Missing { .. }));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    open(&url, Mode::Create).unwrap();
+    open(&url, Mode::Write).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_file_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let mode = std::fs::metadata(db.url().sqlite_path().unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_folder_and_a_text_file_are_no_databases() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = DatabaseUrl::sqlite(folder.path());
+    assert!(matches!(refused(&url, Mode::Write), OpenError::NotAFile { .. }));
+
+    let file = folder.path().join("notes.db");
+    std::fs::write(&file, "not a database, but longer than a header would be ".repeat(4)).unwrap();
+    for mode in [Mode::Read, Mode::Write] {
+        assert!(matches!(refused(&DatabaseUrl::sqlite(&file), mode), OpenError::Configure { .. }));
+    }
+}
+
+#[test]
+fn a_wrong_password_is_refused_without_showing_any() {
+    let db = TestDatabase::empty(Dialect::Postgres);
+    let right = "password-of-the-test-server";
+    let url: DatabaseUrl = db.url().expose().replace(right, "wrong-password").parse().unwrap();
+    let error = refused(&url, Mode::Write);
+    let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+    assert!(text.contains("password authentication failed"), "{text}");
+    assert!(!text.contains("wrong-password"), "{text}");
+}
