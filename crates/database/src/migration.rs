@@ -13,7 +13,7 @@ use diesel::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
-use crate::{AnyConnection, Dialect, MultiBackend, on, write_transaction};
+use crate::{AnyConnection, Dialect, MultiBackend, connection::table_exists, write_transaction};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
@@ -133,20 +133,11 @@ struct Version {
 
 /// Reads the applied versions, oldest first, without making diesel's table where it does not exist.
 fn applied(conn: &mut AnyConnection) -> QueryResult<Vec<String>> {
-    let exists = match conn.dialect() {
-        Dialect::Sqlite => {
-            "SELECT name AS version FROM sqlite_schema WHERE name = '__diesel_schema_migrations'"
-        }
-        Dialect::Postgres => {
-            "SELECT relname::text AS version FROM pg_class \
-             WHERE oid = to_regclass('__diesel_schema_migrations')"
-        }
-    };
-    if diesel::sql_query(exists).load::<Version>(conn)?.is_empty() {
+    if !table_exists(conn, "__diesel_schema_migrations")? {
         return Ok(Vec::new());
     }
     let query = "SELECT version FROM __diesel_schema_migrations ORDER BY version";
-    let versions = on!(conn, c => diesel::sql_query(query).load::<Version>(c))?;
+    let versions = diesel::sql_query(query).load::<Version>(conn)?;
     Ok(versions.into_iter().map(|row| row.version).collect())
 }
 

@@ -3,7 +3,7 @@
 use diesel::{dsl::now, prelude::*};
 use omnitool_environment::{EnvironmentName, ParseEnvironmentNameError};
 
-use crate::{AnyConnection, schema::environment_stamp};
+use crate::{AnyConnection, connection::table_exists, schema::environment_stamp};
 
 /// Why a database may not be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +37,15 @@ pub enum ReadStampError {
     Unknown(#[from] ParseEnvironmentNameError),
 }
 
-/// Which environment the database is stamped as, or `None` where it has no stamp yet.
+/// Which environment the database is stamped as, or `None` where it has no stamp yet, also for want of the table.
 ///
 /// # Errors
 ///
 /// Fails where the table cannot be read or holds an unknown name.
 pub fn read(conn: &mut AnyConnection) -> Result<Option<EnvironmentName>, ReadStampError> {
+    if !table_exists(conn, "environment_stamp")? {
+        return Ok(None);
+    }
     let name: Option<String> =
         environment_stamp::table.select(environment_stamp::environment).first(conn).optional()?;
     Ok(name.map(|name| name.parse()).transpose()?)

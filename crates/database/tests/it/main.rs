@@ -1,5 +1,7 @@
 //! The database crate on real SQLite and PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod migration;
 mod open;
 mod schema;
