@@ -1,0 +1,247 @@
+//! Calls of omnitool's programs, which answer with one JSON document on stdout.
+
+use std::{fmt, path::Path, process::ExitStatus, time::Duration};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::{
+    CommandLine, ProgramCall, Purpose, Variable, Watch,
+    process::{self, Finished, RunCommandError, Stdout},
+};
+
+/// What a program answered.
+#[derive(Debug)]
+pub struct ProgramOutput {
+    /// What it did, in one line.
+    pub summary: String,
+    /// The backup that it took, where the call was for one.
+    pub backup: Option<String>,
+    /// The users that it made, where the call was for that.
+    pub credentials: Vec<Credential>,
+}
+
+/// A user that was just made. The password is shown once, and written nowhere.
+#[derive(Debug)]
+pub struct Credential {
+    /// The name to log in with.
+    pub username: String,
+    /// The password to log in with.
+    pub password: SecretString,
+    /// Whether the user may manage the others.
+    pub is_admin: bool,
+}
+
+/// Why a program did not do what it was called for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunProgramError {
+    /// The program was not built, or is not in the release.
+    #[error("the program {program} is not in {folder}")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// Where it should be.
+        folder: String,
+    },
+    /// It could not be run to its end.
+    #[error(transparent)]
+    Run(#[from] RunCommandError),
+    /// It failed, and said why.
+    #[error("{program} failed: {message}")]
+    Failed {
+        /// The program.
+        program: &'static str,
+        /// What it says.
+        message: String,
+        /// The causes that it gives, outermost first.
+        #[source]
+        causes: Option<Box<Cause>>,
+        /// What it says to do next.
+        hint: Option<String>,
+    },
+    /// It ended without an answer that can be understood.
+    #[error("{program} ended with {status} and no answer{}", tail_text(.tail))]
+    NoAnswer {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its stderr.
+        tail: Vec<String>,
+    },
+}
+
+/// A cause that a program gave for its failure.
+#[derive(Debug)]
+pub struct Cause {
+    text: String,
+    next: Option<Box<Cause>>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.next.as_deref().map(|next| next as _)
+    }
+}
+
+/// What every program's answer has. The rest of the document is the program's own.
+#[derive(Deserialize)]
+struct Answer {
+    summary: Option<String>,
+    kind: Option<String>,
+    error: Option<String>,
+    #[serde(default)]
+    causes: Vec<String>,
+    hint: Option<String>,
+    id: Option<String>,
+    #[serde(default)]
+    users: Vec<User>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+    password: Option<String>,
+    #[serde(default)]
+    is_admin: bool,
+}
+
+/// Runs `call` with the programs of the folder `programs`, working in `folder`.
+///
+/// # Errors
+///
+/// Fails where the program is missing, fails, or does not answer.
+pub fn run_program(
+    call: &ProgramCall,
+    programs: &Path,
+    folder: &Path,
+    variables: &[Variable],
+    watch: &mut Watch<'_>,
+) -> Result<ProgramOutput, RunProgramError> {
+    let ProgramCall { program, arguments, place: _, purpose, limit } = call;
+    let limit: Duration = *limit;
+    let path = programs.join(program);
+    if !path.is_file() {
+        return Err(RunProgramError::Missing { program, folder: programs.display().to_string() });
+    }
+    let command = CommandLine::new(path, folder)
+        .arguments(arguments.iter().cloned())
+        .variables(variables.iter().cloned());
+    let Finished { status, stdout, stderr_tail } =
+        process::run(&command, Stdout::Keep, Some(limit), watch)?;
+    let Ok(answer) = serde_json::from_slice::<Answer>(&stdout) else {
+        return Err(RunProgramError::NoAnswer { program, status, tail: stderr_tail });
+    };
+    understand(program, *purpose, status.success(), answer).ok_or(RunProgramError::NoAnswer {
+        program,
+        status,
+        tail: stderr_tail,
+    })?
+}
+
+/// What `answer` means, or `None` where it lacks what the call was for.
+fn understand(
+    program: &'static str,
+    purpose: Purpose,
+    success: bool,
+    answer: Answer,
+) -> Option<Result<ProgramOutput, RunProgramError>> {
+    let Answer { summary, kind, error, causes, hint, id, users } = answer;
+    if !success {
+        let message = error.or(summary)?;
+        // Demo users are only for a database that has none; the program decides that in one transaction.
+        if purpose == Purpose::CreateUsers && kind.as_deref() == Some("refused") {
+            let summary = message;
+            return Some(Ok(ProgramOutput { summary, backup: None, credentials: Vec::new() }));
+        }
+        let causes =
+            causes.into_iter().rev().fold(None, |next, text| Some(Box::new(Cause { text, next })));
+        return Some(Err(RunProgramError::Failed { program, message, causes, hint }));
+    }
+    let mut output = ProgramOutput { summary: summary?, backup: None, credentials: Vec::new() };
+    match purpose {
+        Purpose::Look | Purpose::ChangeDatabase => {}
+        // Without its id nobody could say how to roll back.
+        Purpose::TakeBackup => output.backup = Some(id?),
+        Purpose::CreateUsers => {
+            output.credentials = users
+                .into_iter()
+                .filter_map(|User { username, password, is_admin }| {
+                    Some(Credential { username, password: password?.into(), is_admin })
+                })
+                .collect();
+        }
+    }
+    Some(Ok(output))
+}
+
+/// The end of a program's stderr as it is quoted in an error.
+pub(crate) fn tail_text(tail: &[String]) -> String {
+    if tail.is_empty() { String::new() } else { format!(":\n{}", tail.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn answered(purpose: Purpose, success: bool, json: &str) -> Option<String> {
+        let answer = serde_json::from_str(json).unwrap();
+        understand("program", purpose, success, answer).map(|result| match result {
+            Ok(output) => output.summary,
+            Err(error) => match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            },
+        })
+    }
+
+    #[test]
+    fn a_failure_carries_the_program_s_own_words() {
+        let json = r#"{"status":"failed","kind":"failed","error":"cannot migrate","causes":["disk full"],"hint":null}"#;
+        assert_eq!(
+            answered(Purpose::Look, false, json).unwrap(),
+            "program failed: cannot migrate: disk full"
+        );
+        // A failed check is a result, so it has a summary and no error.
+        let json = r#"{"summary":"1 of 8 checks failed"}"#;
+        assert_eq!(
+            answered(Purpose::Look, false, json).unwrap(),
+            "program failed: 1 of 8 checks failed"
+        );
+    }
+
+    #[test]
+    fn only_demo_users_may_be_refused() {
+        let json = r#"{"status":"failed","kind":"refused","error":"the database has users"}"#;
+        let accepted = answered(Purpose::CreateUsers, false, json).unwrap();
+        assert_eq!(accepted, "the database has users");
+        let failed = answered(Purpose::ChangeDatabase, false, json).unwrap();
+        assert_eq!(failed, "program failed: the database has users");
+    }
+
+    #[test]
+    fn an_answer_without_what_was_asked_for_is_none() {
+        assert_eq!(answered(Purpose::TakeBackup, true, r#"{"summary":"done"}"#), None);
+        assert_eq!(answered(Purpose::Look, true, "{}"), None);
+    }
+
+    #[test]
+    fn passwords_are_kept_apart_and_never_shown() {
+        let json = r#"{"summary":"made 1 user","users":[{"username":"ann","password":"hunter2","is_admin":true}]}"#;
+        let answer = serde_json::from_str(json).unwrap();
+        let output = understand("omnitool", Purpose::CreateUsers, true, answer).unwrap().unwrap();
+        assert!(!format!("{output:?}").contains("hunter2"));
+        assert_eq!(output.credentials[0].password.expose_secret(), "hunter2");
+    }
+}

@@ -1,0 +1,100 @@
+//! What to tell a person after a run: where each part stands, and what to do next.
+
+use std::path::Path;
+
+use omnitool_environment::Platform as PlatformName;
+
+use crate::{Aftermath, DatabaseChange, Plan, ReleaseId, RunFailure, StepId, command::quoted};
+
+/// Where one part of an environment stands after a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The part.
+    pub part: &'static str,
+    /// Where it stands.
+    pub state: String,
+}
+
+/// Something to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextStep {
+    /// What for.
+    pub purpose: &'static str,
+    /// The command, as one would type it in the project's root.
+    pub command: String,
+}
+
+/// Where the database, the app and the backup stand.
+#[must_use]
+pub fn standing(plan: &Plan, aftermath: &Aftermath, serving: Option<ReleaseId>) -> Vec<Standing> {
+    let Aftermath { artifact: _, backup, database, credentials: _ } = aftermath;
+    let mut all = Vec::new();
+    let mut add = |part, state| all.push(Standing { part, state });
+    if database.is_empty() {
+        add("database", "not touched".to_owned());
+    }
+    for DatabaseChange { program, result } in database {
+        add(
+            "database",
+            match result {
+                Ok(summary) => format!("{program}: {summary}"),
+                Err(error) => format!("{error}; what it had not committed is undone"),
+            },
+        );
+    }
+    add(
+        "app",
+        match serving {
+            Some(release) if release == plan.release() => {
+                format!("release {release} serves at {}", plan.site().base_url)
+            }
+            Some(release) => {
+                format!("release {release} serves at {}, as before", plan.site().base_url)
+            }
+            None => "nothing serves".to_owned(),
+        },
+    );
+    add(
+        "backup",
+        match backup {
+            Some(backup) => format!("{backup}, from before anything changed"),
+            None => "none was taken in this run".to_owned(),
+        },
+    );
+    all
+}
+
+/// The commands that make sense after a run. `programs` is where the built programs are.
+#[must_use]
+pub fn next_steps(
+    plan: &Plan,
+    aftermath: &Aftermath,
+    failure: Option<&RunFailure>,
+    programs: &Path,
+) -> Vec<NextStep> {
+    let site = plan.site();
+    let environment = site.environment;
+    let program = |name: &str| {
+        let path = programs.join(name);
+        let path = path.strip_prefix(&site.root).unwrap_or(&path);
+        quoted(&path.to_string_lossy())
+    };
+    let mut all = Vec::new();
+    let mut add = |purpose, command| all.push(NextStep { purpose, command });
+    if failure.is_some() {
+        add("fix the cause, then deploy again", format!("cargo xtask deploy-{environment}"));
+    }
+    if failure.is_none_or(|failure| failure.step > StepId::Release) {
+        let verify = program("verify-migration");
+        add("look closer", format!("{verify} --env {environment} --verbose"));
+    }
+    let changed = !aftermath.database.is_empty();
+    if let (Some(backup), true) = (&aftermath.backup, changed) {
+        let rollback = program("rollback-migration");
+        add("roll back", format!("{rollback} --env {environment} --backup {backup}"));
+    }
+    if site.platform == PlatformName::Local {
+        add("stop the app", format!("cargo xtask stop {environment}"));
+    }
+    all
+}

@@ -1,0 +1,230 @@
+//! Steps and their actions, as data.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CommandLine, ReleaseId, command::quoted};
+
+/// The stable name of a step, as it stands in flags, journals and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepId {
+    /// Whether this deployment may happen at all.
+    SafetyGate,
+    /// The project's tests.
+    Tests,
+    /// The programs and the artifact.
+    Build,
+    /// A backup of the database before anything changes.
+    Backup,
+    /// A copy of production's data.
+    Refresh,
+    /// The variables that programs get.
+    Config,
+    /// The new release: its migrations, then its code.
+    Release,
+    /// Who may use what.
+    ImportAccess,
+    /// The checks of the database.
+    Verify,
+    /// The checks of the running app.
+    Smoke,
+    /// Old backups go.
+    PruneBackups,
+    /// What happened, whatever happened.
+    Summary,
+}
+
+impl StepId {
+    /// All steps, in the order that they run.
+    pub const ALL: [Self; 12] = [
+        Self::SafetyGate,
+        Self::Tests,
+        Self::Build,
+        Self::Backup,
+        Self::Refresh,
+        Self::Config,
+        Self::Release,
+        Self::ImportAccess,
+        Self::Verify,
+        Self::Smoke,
+        Self::PruneBackups,
+        Self::Summary,
+    ];
+
+    /// The name as it stands in flags, journals and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SafetyGate => "safety-gate",
+            Self::Tests => "tests",
+            Self::Build => "build",
+            Self::Backup => "backup",
+            Self::Refresh => "refresh",
+            Self::Config => "config",
+            Self::Release => "release",
+            Self::ImportAccess => "import-access",
+            Self::Verify => "verify",
+            Self::Smoke => "smoke",
+            Self::PruneBackups => "prune-backups",
+            Self::Summary => "summary",
+        }
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its name.
+    pub id: StepId,
+    /// What it does, for people.
+    pub summary: String,
+    /// Its actions, or why it has none.
+    pub todo: Todo,
+    /// What a failure of it means for the run.
+    pub on_failure: OnFailure,
+    /// When it runs.
+    pub when: When,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Todo {
+    /// These actions, in this order.
+    Run(Vec<Action>),
+    /// Nothing, for a reason.
+    Skip(String),
+}
+
+/// What a step's failure means for the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The run stops.
+    Stop,
+    /// The run goes on, and says so.
+    Warn,
+}
+
+/// When a step runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// When all steps before it went well.
+    AllWell,
+    /// Whatever happened.
+    Always,
+}
+
+/// One thing that a step does. Everything that is decided is decided in here, before the first action runs.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Runs a command on this machine.
+    Command(CommandLine),
+    /// Packs the release artifact, unless its input is unchanged.
+    Pack,
+    /// Sets the plan's variables where they differ.
+    SetConfig,
+    /// Puts the artifact on the platform as a release that does not serve yet.
+    Install(ReleaseId),
+    /// Runs one of omnitool's programs.
+    Program(ProgramCall),
+    /// Makes a release the one that serves.
+    Activate(ReleaseId),
+    /// Removes the releases older than the newest ones.
+    RemoveOldReleases {
+        /// How many stay, at least.
+        keep: usize,
+    },
+    /// Says what the run has changed.
+    Summarize,
+}
+
+/// A call of one of omnitool's programs, which answers with a JSON document.
+#[derive(Clone, Debug)]
+pub struct ProgramCall {
+    /// The program.
+    pub program: &'static str,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Where it runs.
+    pub place: Place,
+    /// What the run needs it for.
+    pub purpose: Purpose,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine, from the built programs.
+    Here,
+    /// Where the new release is, from the release.
+    Release(ReleaseId),
+}
+
+/// What a run needs a program for, and so what it keeps of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It looks and changes nothing that a rollback would have to restore.
+    Look,
+    /// It changes the database.
+    ChangeDatabase,
+    /// It makes the first users where there are none; their passwords are shown once and written nowhere.
+    CreateUsers,
+    /// It takes the backup that a rollback would restore.
+    TakeBackup,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(command) => write!(f, "$ {command}"),
+            Self::Pack => f.write_str("pack the programs and data/ into the release artifact"),
+            Self::SetConfig => f.write_str("set the variables that differ"),
+            Self::Install(release) => write!(f, "unpack the artifact as release {release}"),
+            Self::Program(call) => write!(f, "{call}"),
+            Self::Activate(release) => {
+                write!(
+                    f,
+                    "switch to release {release}: stop the app that serves, start the new one"
+                )
+            }
+            Self::RemoveOldReleases { keep } => {
+                write!(f, "remove releases older than the newest {keep}")
+            }
+            Self::Summarize => f.write_str("say what has changed, and how to go back"),
+        }
+    }
+}
+
+impl fmt::Display for ProgramCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "$ {}", self.program)?;
+        for argument in &self.arguments {
+            write!(f, " {}", quoted(argument))?;
+        }
+        match self.place {
+            Place::Here => Ok(()),
+            Place::Release(release) => write!(f, "   (in release {release})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_serialize_as_they_are_named() {
+        for id in StepId::ALL {
+            assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
+        }
+    }
+}

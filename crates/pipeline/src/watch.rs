@@ -1,0 +1,37 @@
+//! What a running action reports to, and how it learns that it should stop.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a line of output came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// The result.
+    Stdout,
+    /// Logs, hints and progress.
+    Stderr,
+}
+
+/// Given to everything that takes time: it takes the output, line by line, and says whether somebody wants to stop.
+pub struct Watch<'a> {
+    interrupted: &'a dyn Fn() -> bool,
+    line: &'a mut dyn FnMut(Stream, &str),
+}
+
+impl<'a> Watch<'a> {
+    /// Asks `interrupted` whether to stop, and gives each line of output to `line`.
+    pub fn new(interrupted: &'a dyn Fn() -> bool, line: &'a mut dyn FnMut(Stream, &str)) -> Self {
+        Self { interrupted, line }
+    }
+
+    /// Whether somebody wants to stop.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        (self.interrupted)()
+    }
+
+    /// Takes one line of output.
+    pub fn line(&mut self, stream: Stream, line: &str) {
+        (self.line)(stream, line);
+    }
+}
