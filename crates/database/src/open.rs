@@ -127,7 +127,7 @@ pub fn open(url: &DatabaseUrl, mode: Mode) -> Result<AnyConnection, OpenError> {
             if !stays_on_this_machine && !cfg!(feature = "tls") {
                 return Err(OpenError::ClearText { host: host.clone() });
             }
-            open_postgres(url, mode).map(AnyConnection::Postgres)
+            open_postgres(url, *stays_on_this_machine, mode).map(AnyConnection::Postgres)
         }
         _ => unreachable!("DatabaseKind has two kinds"),
     }
@@ -198,8 +198,12 @@ fn sqlite_uri(path: &Path, mode: Mode) -> String {
     uri
 }
 
-fn open_postgres(url: &DatabaseUrl, mode: Mode) -> Result<PgConnection, OpenError> {
-    let mut conn = PgConnection::establish(&postgres_uri(url))
+fn open_postgres(
+    url: &DatabaseUrl,
+    stays_on_this_machine: bool,
+    mode: Mode,
+) -> Result<PgConnection, OpenError> {
+    let mut conn = PgConnection::establish(&postgres_uri(url, stays_on_this_machine))
         .map_err(|source| OpenError::Connect { url: url.to_string(), source })?;
     let settings = match mode {
         Mode::Create | Mode::Write => "SET TIME ZONE 'UTC'",
@@ -211,10 +215,17 @@ fn open_postgres(url: &DatabaseUrl, mode: Mode) -> Result<PgConnection, OpenErro
 }
 
 /// The URL with defaults of ours where it says nothing.
-fn postgres_uri(url: &DatabaseUrl) -> String {
+fn postgres_uri(url: &DatabaseUrl, stays_on_this_machine: bool) -> String {
+    // libpq's own default, `prefer`, falls back to clear text where a server (or somebody in between) offers no TLS.
+    let sslmode = if stays_on_this_machine { "prefer" } else { "require" };
     // An empty `hostaddr` keeps libpq from taking PGHOSTADDR or a service file, which would lead the connection away
     // from the host that was checked.
-    let defaults = [("hostaddr", ""), ("connect_timeout", "10"), ("application_name", "omnitool")];
+    let defaults = [
+        ("hostaddr", ""),
+        ("connect_timeout", "10"),
+        ("application_name", "omnitool"),
+        ("sslmode", sslmode),
+    ];
     let mut uri = url.expose().to_owned();
     let query = uri.split_once('?').map_or("", |(_, query)| query).to_owned();
     for (key, value) in defaults {
@@ -237,9 +248,17 @@ mod tests {
     fn defaults_are_added_only_where_the_url_says_nothing() {
         let url = "postgres://u@localhost/d?connect_timeout=3".parse().unwrap();
         assert_eq!(
-            postgres_uri(&url),
-            "postgres://u@localhost/d?connect_timeout=3&hostaddr=&application_name=omnitool"
+            postgres_uri(&url, true),
+            "postgres://u@localhost/d?connect_timeout=3&hostaddr=&application_name=omnitool&sslmode=prefer"
         );
+    }
+
+    #[test]
+    fn a_network_connection_is_encrypted_unless_the_url_says_otherwise() {
+        let url = "postgres://u@db.example.com/d".parse().unwrap();
+        assert!(postgres_uri(&url, false).ends_with("sslmode=require"));
+        let url = "postgres://u@db.example.com/d?sslmode=verify-full".parse().unwrap();
+        assert!(!postgres_uri(&url, false).contains("sslmode=require"));
     }
 
     #[test]

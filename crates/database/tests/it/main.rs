@@ -6,4 +6,5 @@ mod migration;
 mod open;
 mod schema;
 mod stamp;
+mod tls;
 mod transaction;
