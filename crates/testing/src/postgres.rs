@@ -25,12 +25,14 @@ const PASSWORD: &str = "password-of-the-test-server";
 /// Debian's user without rights; initdb refuses root.
 const NOBODY: u32 = 65534;
 
+/// What tests of correctness need no durability for.
+const FAST: &str = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n\
+                    max_connections = 200\nshared_buffers = 64MB\n";
+
 /// Keeps the server while its own stdin is open, then stops it and removes its folder: a pipe ends with its writer, also
 /// when that is killed.
 const SUPERVISOR: &str = r#"
-"$1" -D "$2/data" -h 127.0.0.1 -p "$3" -k "$2" \
-    -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-    -c max_connections=200 -c shared_buffers=64MB >"$2/log" 2>&1 &
+"$1" -D "$2/data" -h 127.0.0.1 -p "$3" -k "$2" >"$2/log" 2>&1 &
 server=$!
 cat >/dev/null
 # More than once: until the server has set up its signals, it ignores this one.
@@ -79,6 +81,20 @@ impl PostgresServer {
     /// Where no server programs are installed or the server does not come up: tests never skip it.
     #[must_use]
     pub fn start(files: &[(&str, &str)]) -> Self {
+        Self::start_with(FAST, files)
+    }
+
+    /// Starts a server that keeps what it commits, as one in production does; for benchmarks.
+    ///
+    /// # Panics
+    ///
+    /// Where no server programs are installed or the server does not come up.
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::start_with("", &[])
+    }
+
+    fn start_with(settings: &str, files: &[(&str, &str)]) -> Self {
         let programs = find_programs().unwrap_or_else(|| {
             panic!(
                 "no PostgreSQL server programs found; `cargo xtask test` installs them, or run `apt-get install postgresql`, \
@@ -100,6 +116,9 @@ impl PostgresServer {
             command
         };
         initialise(command(&programs.join("initdb")), &folder, owner);
+        let conf = folder.join("data/postgresql.conf");
+        let durable = fs::read_to_string(&conf).unwrap();
+        write_owned(&conf, &(durable + settings), owner);
         for (name, content) in files {
             write_owned(&folder.join("data").join(name), content, owner);
         }
