@@ -57,7 +57,7 @@ pub enum LocalPlatformError {
         recovery: Recovery,
         /// Why.
         #[source]
-        source: Box<LocalPlatformError>,
+        source: Box<Self>,
     },
     /// The artifact could not be unpacked.
     #[error(transparent)]

@@ -76,7 +76,7 @@ pub enum RunProgramError {
 #[derive(Debug)]
 pub struct Cause {
     text: String,
-    next: Option<Box<Cause>>,
+    next: Option<Box<Self>>,
 }
 
 impl fmt::Display for Cause {

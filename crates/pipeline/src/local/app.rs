@@ -327,11 +327,12 @@ fn began_by_proc(pid: u32) -> Option<String> {
     // The name of the program is in parentheses and may hold anything, also parentheses.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
+    // Fields 20 and 22; the second counts from the machine's start, so the start has to be named, too.
+    let (threads, ticks) = (fields.nth(16)?, fields.nth(1)?);
+    // A process whose first thread has ended still holds its port until the others have.
+    if matches!(state, "Z" | "X" | "x") && matches!(threads, "0" | "1") {
         return None;
     }
-    // Field 22 counts from the machine's start, so the start has to be named, too.
-    let ticks = fields.nth(18)?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Some(format!("{}:{ticks}", boot.trim()))
 }
