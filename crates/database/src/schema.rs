@@ -83,6 +83,38 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Who changed access: one run of a program, or one action of an admin.
+    tool_access_run (id) {
+        /// Key; a later run has a larger one.
+        id -> BigInt,
+        /// The program.
+        program -> Text,
+        /// The user name of the admin who did it, where a person did.
+        admin -> Nullable<Text>,
+        /// The deployment's run, where it was part of one.
+        run_id -> Nullable<Text>,
+        /// Hex SHA-256 of the imported file, where it was an import.
+        file_sha256 -> Nullable<Text>,
+        /// When (UTC).
+        happened_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    /// History: every change of a grant, wildcard or exclusion, appended and never updated.
+    tool_access_event (user_id, tool_id, run, change) {
+        /// Who changed it: `tool_access_run.id`.
+        run -> BigInt,
+        /// The user; 0 is everyone.
+        user_id -> BigInt,
+        /// The tool.
+        tool_id -> BigInt,
+        /// `grant`, `revoke`, `exclude`, `include`, `grant-everyone` or `revoke-everyone`.
+        change -> Text,
+    }
+}
+
+diesel::table! {
     /// View: (grant or wildcard) and no exclusion, on an active tool, for an active user.
     effective_tool_access (user_id, tool_id) {
         /// The user.
@@ -123,6 +155,7 @@ diesel::joinable!(tool_access -> tools (tool_id));
 diesel::joinable!(tool_access_everyone -> tools (tool_id));
 diesel::joinable!(tool_access_exclusion -> users (user_id));
 diesel::joinable!(tool_access_exclusion -> tools (tool_id));
+diesel::joinable!(tool_access_event -> tool_access_run (run));
 diesel::joinable!(effective_tool_access -> users (user_id));
 diesel::joinable!(effective_tool_access -> tools (tool_id));
 diesel::joinable!(user_session -> users (user_id));
@@ -133,6 +166,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     tool_access,
     tool_access_everyone,
     tool_access_exclusion,
+    tool_access_run,
+    tool_access_event,
     effective_tool_access,
     environment_stamp,
     user_session,

@@ -82,6 +82,8 @@ fn the_migrations_make_what_the_rust_schema_says(db: TestDatabase) {
         tool_access,
         tool_access_everyone,
         tool_access_exclusion,
+        tool_access_run,
+        tool_access_event,
         effective_tool_access,
         environment_stamp,
         user_session

@@ -1,0 +1,43 @@
+//! The history of facts.
+
+use diesel::prelude::*;
+use omnitool_database::{
+    AnyConnection,
+    schema::{tool_access_event, tool_access_run},
+};
+
+use crate::{Author, change::Change};
+
+/// The user key that stands for everyone.
+pub(crate) const EVERYONE: i64 = 0;
+
+/// Notes who is about to change facts; returns the run's key.
+pub(crate) fn insert_run(conn: &mut AnyConnection, author: &Author) -> QueryResult<i64> {
+    diesel::insert_into(tool_access_run::table)
+        .values((
+            tool_access_run::program.eq(&author.program),
+            tool_access_run::admin.eq(author.admin.as_deref()),
+            tool_access_run::run_id.eq(author.run_id.as_deref()),
+            tool_access_run::file_sha256.eq(author.file_sha256.as_deref()),
+        ))
+        .returning(tool_access_run::id)
+        .get_result(conn)
+}
+
+pub(crate) fn insert_event(
+    conn: &mut AnyConnection,
+    run: i64,
+    user_id: Option<i64>,
+    tool_id: i64,
+    change: Change,
+) -> QueryResult<()> {
+    diesel::insert_into(tool_access_event::table)
+        .values((
+            tool_access_event::run.eq(run),
+            tool_access_event::user_id.eq(user_id.unwrap_or(EVERYONE)),
+            tool_access_event::tool_id.eq(tool_id),
+            tool_access_event::change.eq(change.as_str()),
+        ))
+        .execute(conn)
+        .map(drop)
+}

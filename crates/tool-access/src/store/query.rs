@@ -1,0 +1,95 @@
+//! Reading facts and effective access.
+
+use diesel::{dsl::exists, prelude::*, select};
+use omnitool_database::{
+    AnyConnection,
+    schema::{
+        effective_tool_access, tool_access, tool_access_everyone, tool_access_exclusion, tools,
+        users,
+    },
+};
+
+use crate::query::{Counts, Tool, User};
+
+pub(crate) fn list_tools_of(conn: &mut AnyConnection, user_id: i64) -> QueryResult<Vec<Tool>> {
+    let rows: Vec<(i64, String, String, String)> = effective_tool_access::table
+        .inner_join(tools::table)
+        .filter(effective_tool_access::user_id.eq(user_id))
+        .order(tools::name)
+        .select((tools::id, tools::name, tools::description, tools::route))
+        .load(conn)?;
+    let tool = |(id, name, description, route)| Tool { id, name, description, route };
+    Ok(rows.into_iter().map(tool).collect())
+}
+
+pub(crate) fn list_users_of(conn: &mut AnyConnection, tool_id: i64) -> QueryResult<Vec<User>> {
+    let rows: Vec<(i64, String)> = effective_tool_access::table
+        .inner_join(users::table)
+        .filter(effective_tool_access::tool_id.eq(tool_id))
+        .order(users::username)
+        .select((users::id, users::username))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(id, username)| User { id, username }).collect())
+}
+
+pub(crate) fn is_effective(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    tool_id: i64,
+) -> QueryResult<bool> {
+    select(exists(
+        effective_tool_access::table
+            .filter(effective_tool_access::user_id.eq(user_id))
+            .filter(effective_tool_access::tool_id.eq(tool_id)),
+    ))
+    .get_result(conn)
+}
+
+/// A user with what matters for access.
+pub(crate) struct UserRow {
+    pub(crate) id: i64,
+    pub(crate) is_active: bool,
+}
+
+/// A tool with what matters for access.
+pub(crate) struct ToolRow {
+    pub(crate) id: i64,
+    pub(crate) is_active: bool,
+}
+
+pub(crate) fn find_user(conn: &mut AnyConnection, username: &str) -> QueryResult<Option<UserRow>> {
+    let row: Option<(i64, bool)> = users::table
+        .filter(users::username.eq(username))
+        .select((users::id, users::is_active))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(id, is_active)| UserRow { id, is_active }))
+}
+
+pub(crate) fn find_tool(conn: &mut AnyConnection, name: &str) -> QueryResult<Option<ToolRow>> {
+    let row: Option<(i64, bool)> = tools::table
+        .filter(tools::name.eq(name))
+        .select((tools::id, tools::is_active))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(id, is_active)| ToolRow { id, is_active }))
+}
+
+pub(crate) fn user_exists(conn: &mut AnyConnection, user_id: i64) -> QueryResult<bool> {
+    select(exists(users::table.find(user_id))).get_result(conn)
+}
+
+pub(crate) fn tool_exists(conn: &mut AnyConnection, tool_id: i64) -> QueryResult<bool> {
+    select(exists(tools::table.find(tool_id))).get_result(conn)
+}
+
+pub(crate) fn count_facts(conn: &mut AnyConnection) -> QueryResult<Counts> {
+    let grants: i64 = tool_access::table.count().get_result(conn)?;
+    let wildcards: i64 = tool_access_everyone::table.count().get_result(conn)?;
+    let exclusions: i64 = tool_access_exclusion::table.count().get_result(conn)?;
+    Ok(Counts {
+        grants: grants.unsigned_abs(),
+        wildcards: wildcards.unsigned_abs(),
+        exclusions: exclusions.unsigned_abs(),
+    })
+}

@@ -1,0 +1,3 @@
+//! Access on real SQLite and PostgreSQL.
+
+mod change;

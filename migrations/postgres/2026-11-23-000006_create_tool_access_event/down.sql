@@ -1,0 +1,2 @@
+DROP TABLE tool_access_event;
+DROP TABLE tool_access_run;
