@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod definition;
+mod lint;
+pub mod plan;
+mod store;
+mod sync;
+
+pub use definition::{Definitions, Deprecation, LoadToolsError, Resolution, ToolDefinition};
+pub use lint::{Problem, ProblemKind, Problems};
+pub use plan::{DefaultTools, Options, Orphans, PlanSyncError, SyncPlan, plan};
+pub use sync::{SyncToolsError, sync};

@@ -1,0 +1,299 @@
+//! What a well-formed file can still get wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::definition::{File, RawDeprecation};
+
+/// Everything that is wrong with a file, by line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    file: PathBuf,
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub kind: ProblemKind,
+}
+
+/// What can be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// A tool or a deprecated tool without a name.
+    #[error("the name is empty")]
+    EmptyName,
+    /// A name that looks like another one.
+    #[error("the name {name:?} begins or ends with white space")]
+    UntrimmedName {
+        /// The name.
+        name: String,
+    },
+    /// Two tools of one name.
+    #[error("the name `{name}` is already taken in line {first}")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// Where it was first given.
+        first: usize,
+    },
+    /// A route that is no path under the app's address.
+    #[error("the route `{route}` must start with one `/`")]
+    Route {
+        /// The route.
+        route: String,
+    },
+    /// Two tools at one route.
+    #[error("the route `{route}` is already taken in line {first}")]
+    DuplicateRoute {
+        /// The route.
+        route: String,
+        /// Where it was first given.
+        first: usize,
+    },
+    /// A tool is both defined and deprecated.
+    #[error("`{name}` is deprecated here but still defined in line {defined}")]
+    StillDefined {
+        /// The tool.
+        name: String,
+        /// Where it is defined.
+        defined: usize,
+    },
+    /// A rename leads nowhere.
+    #[error("`{name}` is renamed to `{target}`, which is neither defined nor deprecated")]
+    UnknownTarget {
+        /// The old name.
+        name: String,
+        /// What the file says is the new one.
+        target: String,
+    },
+    /// Renames lead back to where they began.
+    #[error("these renames go in a circle: {}", .names.iter().chain(.names.first()).map(String::as_str).collect::<Vec<_>>().join(" -> "))]
+    Cycle {
+        /// The names in the circle, each once.
+        names: Vec<String>,
+    },
+    /// `true` instead of a new name or `false`.
+    #[error("`{name}` must be a new name, or false for a deleted tool")]
+    MeaninglessTrue {
+        /// The old name.
+        name: String,
+    },
+}
+
+impl Problems {
+    /// All problems, by line.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Problem { line, kind }) in self.problems.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}:{line}: {kind}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Problems {}
+
+/// Finds everything that is wrong with `file`, which was parsed from `text` and is called `name`.
+pub(crate) fn lint(file: &File, text: &str, name: &Path) -> Problems {
+    let mut linter = Linter { text, problems: Vec::new() };
+    let defined = linter.tools(file);
+    linter.deprecations(file, &defined);
+    linter.cycles(file);
+    let mut problems = linter.problems;
+    problems.sort();
+    Problems { file: name.to_owned(), problems }
+}
+
+struct Linter<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Linter<'_> {
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(offset);
+        1 + before.filter(|byte| **byte == b'\n').count()
+    }
+
+    fn report(&mut self, line: usize, kind: ProblemKind) {
+        self.problems.push(Problem { line, kind });
+    }
+
+    fn name(&mut self, line: usize, name: &str) {
+        if name.trim().is_empty() {
+            self.report(line, ProblemKind::EmptyName);
+        } else if name.trim() != name {
+            self.report(line, ProblemKind::UntrimmedName { name: name.to_owned() });
+        }
+    }
+
+    /// Checks the tools; returns the line of each name.
+    fn tools<'f>(&mut self, file: &'f File) -> BTreeMap<&'f str, usize> {
+        let mut names = BTreeMap::new();
+        let mut routes = BTreeMap::new();
+        for tool in &file.tool {
+            let line = self.line(tool.name.span().start);
+            let name = tool.name.get_ref().as_str();
+            self.name(line, name);
+            if let Some(first) = names.get(name) {
+                let kind = ProblemKind::DuplicateName { name: name.to_owned(), first: *first };
+                self.report(line, kind);
+            } else {
+                names.insert(name, line);
+            }
+
+            let line = self.line(tool.route.span().start);
+            let route = tool.route.get_ref().as_str();
+            // Two slashes begin the address of another host.
+            if !route.starts_with('/') || route.starts_with("//") {
+                self.report(line, ProblemKind::Route { route: route.to_owned() });
+            }
+            if let Some(first) = routes.get(route) {
+                let kind = ProblemKind::DuplicateRoute { route: route.to_owned(), first: *first };
+                self.report(line, kind);
+            } else {
+                routes.insert(route, line);
+            }
+        }
+        names
+    }
+
+    fn deprecations(&mut self, file: &File, defined: &BTreeMap<&str, usize>) {
+        for (old, new) in &file.deprecated {
+            let line = self.line(old.span().start);
+            let name = old.get_ref();
+            self.name(line, name);
+            if let Some(defined) = defined.get(name.as_str()) {
+                let kind = ProblemKind::StillDefined { name: name.clone(), defined: *defined };
+                self.report(line, kind);
+            }
+            match new.get_ref() {
+                RawDeprecation::Target(target) => {
+                    let known = defined.contains_key(target.as_str())
+                        || file.deprecated.contains_key(target.as_str());
+                    if !known {
+                        let (name, target) = (name.clone(), target.clone());
+                        self.report(line, ProblemKind::UnknownTarget { name, target });
+                    }
+                }
+                RawDeprecation::Switch(true) => {
+                    self.report(line, ProblemKind::MeaninglessTrue { name: name.clone() });
+                }
+                RawDeprecation::Switch(false) => {}
+            }
+        }
+    }
+
+    /// Reports each circle once; names that only lead into one are settled with it.
+    fn cycles(&mut self, file: &File) {
+        let mut settled: BTreeSet<&str> = BTreeSet::new();
+        for start in file.deprecated.keys() {
+            let mut path: Vec<&str> = Vec::new();
+            let mut next = Some(start.get_ref().as_str());
+            while let Some(name) = next {
+                if settled.contains(name) {
+                    break;
+                }
+                if let Some(begin) = path.iter().position(|seen| *seen == name) {
+                    let names: Vec<String> =
+                        path.iter().skip(begin).map(|n| (*n).to_owned()).collect();
+                    let line = file
+                        .deprecated
+                        .get_key_value(name)
+                        .map_or(1, |(key, _)| self.line(key.span().start));
+                    self.report(line, ProblemKind::Cycle { names });
+                    break;
+                }
+                path.push(name);
+                next = file.deprecated.get(name).and_then(|new| new.get_ref().target());
+            }
+            settled.extend(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use crate::Definitions;
+
+    use super::*;
+
+    fn problems(text: &str) -> String {
+        let error = Definitions::parse(text, Path::new("tools.toml")).unwrap_err();
+        assert_eq!(error.to_string(), "the tool definitions in tools.toml are not consistent");
+        error.source().unwrap().to_string()
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_with_their_lines() {
+        let text = r#"
+[[tool]]
+name = "Mail"
+description = ""
+route = "/mail"
+is_default = false
+is_active = true
+
+[[tool]]
+name = "Mail"
+description = ""
+route = "/mail"
+is_default = false
+is_active = true
+
+[[tool]]
+name = " "
+description = ""
+route = "blank"
+is_default = false
+is_active = true
+
+[[tool]]
+name = "Calls "
+description = ""
+route = "//calls.example"
+is_default = false
+is_active = true
+
+[deprecated]
+"Mail" = false
+"Post" = "Letters"
+"" = "Mail"
+"Fax" = true
+"a" = "b"
+"b" = "c"
+"c" = "b"
+"self" = "self"
+"#;
+        insta::assert_snapshot!(problems(text), @"");
+    }
+
+    #[test]
+    fn a_rename_to_a_deleted_tool_is_a_deletion_and_no_problem() {
+        let text = "tool = []\n[deprecated]\na = \"b\"\nb = false\n";
+        assert!(Definitions::parse(text, Path::new("tools.toml")).is_ok());
+    }
+}

@@ -1,0 +1,1 @@
+//! The registry on real SQLite and PostgreSQL.
