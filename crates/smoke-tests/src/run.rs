@@ -90,7 +90,7 @@ fn not_ready(first: &Fetch, options: &Options) -> Option<FetchError> {
             (None, Finality::Starting(_)) => ErrorKind::Status,
             (None, Finality::Final) => ErrorKind::Content,
         };
-        return Some(FetchError::new(kind, format!("within {waited}, no more than this: {sign}")));
+        return Some(FetchError::new(kind, format!("{sign}, still after {waited}")));
     }
     let error = first.error.as_ref()?;
     matches!(error.kind, ErrorKind::Dns | ErrorKind::Unreachable | ErrorKind::Tls)
