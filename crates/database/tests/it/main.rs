@@ -4,6 +4,7 @@
 
 mod migration;
 mod open;
+mod pool;
 mod schema;
 mod stamp;
 mod tls;

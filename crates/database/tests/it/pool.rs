@@ -1,0 +1,47 @@
+use std::time::Duration;
+
+use diesel::prelude::*;
+use omnitool_database::{AnyConnection, pool, schema::users};
+use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
+
+fn count(conn: &mut AnyConnection) -> i64 {
+    users::table.count().get_result(conn).unwrap()
+}
+
+fn a_connection_is_used_again(db: TestDatabase) {
+    let pool = pool::new(db.url(), 1, Duration::from_secs(5));
+    for expected in 0..3 {
+        let mut conn = pool.get().unwrap();
+        assert_eq!(count(&mut conn), expected);
+        fixture::user(&mut conn, &format!("user_{expected}"));
+    }
+    assert_eq!(pool.state().connections, 1);
+}
+
+on_both_databases!(a_connection_is_used_again);
+
+#[test]
+fn a_replaced_file_is_opened_anew() {
+    let (old, new) =
+        (TestDatabase::migrated(Dialect::Sqlite), TestDatabase::migrated(Dialect::Sqlite));
+    fixture::user(&mut new.connection(), "alice");
+    let pool = pool::new(old.url(), 1, Duration::from_secs(5));
+    assert_eq!(count(&mut pool.get().unwrap()), 0);
+
+    let file = old.url().sqlite_path().unwrap();
+    for side in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{side}", file.display()));
+    }
+    std::fs::rename(new.url().sqlite_path().unwrap(), file).unwrap();
+    assert_eq!(count(&mut pool.get().unwrap()), 1);
+}
+
+#[test]
+fn a_removed_file_is_noticed_by_a_pool_that_had_it_open() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let pool = pool::new(db.url(), 1, Duration::from_millis(200));
+    drop(pool.get().unwrap());
+    std::fs::remove_file(db.url().sqlite_path().unwrap()).unwrap();
+    let Err(error) = pool.get() else { panic!("must be refused") };
+    assert!(error.to_string().contains("there is no database file"), "{error}");
+}
