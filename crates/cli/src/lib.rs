@@ -18,3 +18,5 @@ pub use progress::{ProgressBar, progress_bar, spinner};
 pub use prompt::{ConfirmError, confirm_phrase};
 pub use run::{Program, print, print_json, run};
 pub use target::{ResolveTargetError, Target, TargetArgs, environments};
+/// The level of a log, for [`Program::log_level`].
+pub use tracing::level_filters::LevelFilter;

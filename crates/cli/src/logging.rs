@@ -7,13 +7,13 @@ use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-/// Starts the logs: warnings and errors, or what `RUST_LOG` says.
-pub(crate) fn start() {
+/// Starts the logs at `level`, or at what `RUST_LOG` says.
+pub(crate) fn start(level: LevelFilter) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let (targets, malformed) = match wanted.parse::<Targets>() {
         Ok(targets) if !wanted.trim().is_empty() => (targets, None),
-        Ok(_) => (Targets::new().with_default(LevelFilter::WARN), None),
-        Err(error) => (Targets::new().with_default(LevelFilter::WARN), Some(error)),
+        Ok(_) => (Targets::new().with_default(level), None),
+        Err(error) => (Targets::new().with_default(level), Some(error)),
     };
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -7,6 +7,7 @@ use std::{
 
 use clap::Parser;
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use crate::{Failure, Format, Outcome, logging};
 
@@ -14,6 +15,11 @@ use crate::{Failure, Format, Outcome, logging};
 pub trait Program: Parser {
     /// How the caller wants the result, so that a failure is printed the same way.
     fn format(&self) -> Format;
+
+    /// What to log where `RUST_LOG` does not say it: warnings and errors, unless the log is what the program is watched by.
+    fn log_level(&self) -> LevelFilter {
+        LevelFilter::WARN
+    }
 }
 
 /// Parses the arguments, starts the logs, runs, and says how it ended.
@@ -22,7 +28,7 @@ pub trait Program: Parser {
 pub fn run<P: Program>(body: impl FnOnce(P) -> Result<Outcome, Failure>) -> ExitCode {
     let arguments = P::parse();
     let format = arguments.format();
-    logging::start();
+    logging::start(arguments.log_level());
     match body(arguments) {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
