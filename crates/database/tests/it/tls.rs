@@ -3,7 +3,7 @@
 use omnitool_database::{Mode, open};
 use omnitool_environment::DatabaseUrl;
 use omnitool_testing::PostgresServer;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// Only the loopback address with TLS, and the socket for the test's own set-up.
 const ONLY_TLS: &str = "hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n";
@@ -15,6 +15,8 @@ struct SslOnlyServer {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Its own name: a certificate whose issuer has its own name passes for self-signed.
+    params.distinguished_name.push(DnType::CommonName, "test authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
