@@ -13,17 +13,17 @@ struct SslOnlyServer {
     folder: tempfile::TempDir,
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     // Its own name: a certificate whose issuer has its own name passes for self-signed.
-    params.distinguished_name.push(DnType::CommonName, "test authority");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 impl SslOnlyServer {
     fn start() -> Self {
-        let issuer = authority();
+        let issuer = authority("right");
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
@@ -35,7 +35,7 @@ impl SslOnlyServer {
         ]);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("right.pem"), issuer.pem()).unwrap();
-        std::fs::write(folder.path().join("other.pem"), authority().pem()).unwrap();
+        std::fs::write(folder.path().join("other.pem"), authority("other").pem()).unwrap();
         Self { server, folder }
     }
 
