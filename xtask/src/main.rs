@@ -1,1 +1,93 @@
-fn main() {}
+//! The project's own commands. Run them as `cargo xtask COMMAND`.
+//!
+//! They build and run the programs of this workspace and link no database, so that they are there in seconds.
+
+mod arrows;
+mod ci;
+mod deploy;
+mod dev;
+mod postgres;
+mod project;
+mod stop;
+mod terminal;
+mod test;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use omnitool_cli::{Format, Outcome, Program};
+
+use crate::project::Project;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask deploy-staging          build, migrate, serve and check a release on this machine
+  cargo xtask deploy-staging --plan   show what that would do
+  cargo xtask dev                     the app with demo data, until Ctrl-C
+  cargo xtask test                    all tests, on SQLite and PostgreSQL
+  cargo xtask test -p omnitool-cli    some tests; arguments go to `cargo test`
+
+Exit codes: 0 done, 1 failed or refused, 2 wrong usage; `test` exits as `cargo test` does";
+
+/// omnitool's own commands: deployments, tests, checks
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Xtask {
+    /// The project's root [default: where this program was built]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put a new release on staging: the whole pipeline, in order
+    DeployStaging(deploy::DeployStagingArgs),
+    /// Serve the app with demo data from this working copy, until Ctrl-C
+    Dev(dev::DevArgs),
+    /// Stop an environment's app on this machine
+    Stop(stop::StopArgs),
+    /// Run all tests, with a PostgreSQL server
+    Test(test::TestArgs),
+    /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
+    Ci,
+}
+
+impl Program for Xtask {
+    fn format(&self) -> Format {
+        Format::Text
+    }
+}
+
+fn main() -> ExitCode {
+    // `cargo test` has exit codes of its own, and whoever runs it through this program expects them.
+    let mut passed_on = None;
+    let code = omnitool_cli::run(|Xtask { root, command }| {
+        let project = Project::open(root)?;
+        match command {
+            Command::DeployStaging(args) => deploy::run(&project, &args),
+            Command::Dev(args) => dev::run(&project, &args),
+            Command::Stop(args) => stop::run(&project, &args),
+            Command::Test(args) => {
+                passed_on = Some(test::run(&project, &args)?);
+                Ok(Outcome::Done)
+            }
+            Command::Ci => ci::run(&project),
+        }
+    });
+    passed_on.unwrap_or(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_make_sense_together() {
+        Xtask::command().debug_assert();
+    }
+}

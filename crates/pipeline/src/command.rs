@@ -1,9 +1,6 @@
 //! Commands as data.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
 use crate::Variable;
 
@@ -42,16 +39,10 @@ impl CommandLine {
         self
     }
 
-    /// The program, as it is executed.
+    /// The arguments.
     #[must_use]
-    pub fn program(&self) -> &Path {
-        &self.program
-    }
-
-    /// Where it runs.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn list(&self) -> &[String] {
+        &self.arguments
     }
 
     /// `line` without the values of secret variables.

@@ -1,0 +1,198 @@
+//! The project that the commands work on: its files, its build, and who works on it.
+
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use chrono::{SecondsFormat, Utc};
+use fs_err as fs;
+use omnitool_cli::Failure;
+use omnitool_environment::{EnvironmentName, Environments, Platform as PlatformName};
+use omnitool_pipeline::{AcquireLockError, CommandLine, DeployLock, Holder, Revision, Site};
+use serde::Deserialize;
+
+/// A working copy of the project.
+#[derive(Debug)]
+pub(crate) struct Project {
+    root: PathBuf,
+}
+
+/// How the programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// Fast programs.
+    Release,
+    /// Fast builds.
+    Dev,
+}
+
+impl Profile {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+}
+
+/// The root is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {root} as the project's root")]
+struct OpenProjectError {
+    root: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Cargo did not say where it builds.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot ask cargo about the workspace")]
+struct ReadMetadataError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl Project {
+    /// The project at `root`, else the one that this program was built from.
+    pub(crate) fn open(root: Option<PathBuf>) -> Result<Self, Failure> {
+        let root = root.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."));
+        match fs::canonicalize(&root) {
+            Ok(root) => Ok(Self { root }),
+            Err(source) => Err(OpenProjectError { root, source }.into()),
+        }
+    }
+
+    /// The root, an absolute path.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `path` as it is shown: relative to the root where it is below it.
+    pub(crate) fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+
+    /// The environment on this machine.
+    pub(crate) fn site(&self, environment: EnvironmentName) -> Result<Site, Failure> {
+        let environments = Environments::load(&self.root.join(Environments::DEFAULT_FILE))?;
+        let here = environments.on_this_machine(environment)?.clone();
+        Ok(Site {
+            environment,
+            platform: PlatformName::Local,
+            root: self.root.clone(),
+            base_url: here.base_url,
+            database_url: here.database_url.relative_to(&self.root),
+        })
+    }
+
+    /// Takes the lock of the environment whose folder this is.
+    pub(crate) fn lock(&self, folder: &Path, run: &str) -> Result<DeployLock, Failure> {
+        let holder = Holder {
+            user: user(),
+            pid: std::process::id(),
+            since: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            run: run.to_owned(),
+        };
+        DeployLock::acquire(folder, &holder).map_err(|error| match error {
+            AcquireLockError::Held { .. } => Failure::refused(error)
+                .hint("wait until it has ended; nothing was changed by this one"),
+            _ => Failure::failed(error),
+        })
+    }
+
+    /// The command that builds all programs.
+    pub(crate) fn build(&self, profile: Profile) -> Result<CommandLine, Failure> {
+        let mut command = CommandLine::new("cargo", &self.root).arguments(["build", "--locked"]);
+        if profile == Profile::Release {
+            command = command.arguments(["--release"]);
+        }
+        for program in self.programs()? {
+            let package =
+                if program == "omnitool" { program } else { format!("omnitool-{program}") };
+            command = command.arguments(["--package".to_owned(), package]);
+        }
+        Ok(command)
+    }
+
+    /// Where cargo puts the programs.
+    pub(crate) fn programs_folder(&self, profile: Profile) -> Result<PathBuf, Failure> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            target_directory: PathBuf,
+        }
+        let metadata: Metadata = serde_json::from_slice(&self.metadata()?)
+            .map_err(|error| ReadMetadataError(error.into()))?;
+        Ok(metadata.target_directory.join(profile.folder()))
+    }
+
+    /// What cargo says about the workspace, as JSON.
+    pub(crate) fn metadata(&self) -> Result<Vec<u8>, Failure> {
+        let output = self
+            .cargo()
+            .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| ReadMetadataError(error.into()))?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            let ended = format!("`cargo metadata` ended with {}", output.status);
+            Err(ReadMetadataError(ended.into()).into())
+        }
+    }
+
+    /// Cargo, in the root.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root).stdin(Stdio::null());
+        command
+    }
+
+    /// The names of the workspace's programs, sorted.
+    fn programs(&self) -> Result<Vec<String>, Failure> {
+        let mut programs = Vec::new();
+        for entry in fs::read_dir(self.root.join("bins"))? {
+            let entry = entry?;
+            if entry.path().join("Cargo.toml").is_file() {
+                programs.extend(entry.file_name().into_string().ok());
+            }
+        }
+        programs.sort();
+        Ok(programs)
+    }
+
+    /// The commit that is checked out; nothing where this is no working copy, or where there is no git.
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        let git = |arguments: &[&str]| {
+            let output = Command::new("git")
+                .arg("-C")
+                .arg(&self.root)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+                .ok()?;
+            output.status.success().then_some(output.stdout).map(String::from_utf8)?.ok()
+        };
+        let text = git(&["rev-parse", "HEAD", "--show-prefix"])?;
+        let mut lines = text.lines();
+        let commit = lines.next()?.to_owned();
+        // A folder inside of another repository has a prefix, and the commit is that repository's.
+        if lines.next().is_some_and(|prefix| !prefix.is_empty()) {
+            return None;
+        }
+        let modified = !git(&["status", "--porcelain"])?.is_empty();
+        Some(Revision { commit, modified })
+    }
+}
+
+/// Who runs this.
+pub(crate) fn user() -> String {
+    ["USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(env::var_os)
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| OsString::from("unknown"))
+        .to_string_lossy()
+        .into_owned()
+}
