@@ -45,6 +45,16 @@ impl CommandLine {
         &self.arguments
     }
 
+    /// The command without its variables, for errors.
+    pub(crate) fn without_variables(&self) -> String {
+        let mut text = quoted(&self.program.to_string_lossy());
+        for argument in &self.arguments {
+            text.push(' ');
+            text.push_str(&quoted(&self.redact(argument)));
+        }
+        text
+    }
+
     /// `line` without the values of secret variables.
     pub(crate) fn redact(&self, line: &str) -> String {
         self.variables.iter().fold(line.to_owned(), |line, variable| variable.redact(&line))
@@ -79,11 +89,7 @@ impl fmt::Display for CommandLine {
         for variable in &self.variables {
             write!(f, "{variable} ")?;
         }
-        f.write_str(&quoted(&self.program.to_string_lossy()))?;
-        for argument in &self.arguments {
-            write!(f, " {}", quoted(&self.redact(argument)))?;
-        }
-        Ok(())
+        f.write_str(&self.without_variables())
     }
 }
 

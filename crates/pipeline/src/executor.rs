@@ -135,7 +135,12 @@ impl<'a> Executor<'a> {
                 run_program(call, &self.source.programs, root, &self.variables, watch)
             }
         };
-        if let Purpose::ChangeDatabase | Purpose::CreateUsers = call.purpose {
+        let may_have_changed = match (call.purpose, &result) {
+            (Purpose::Look | Purpose::TakeBackup, _) => false,
+            (Purpose::ChangeDatabase, _) | (Purpose::CreateUsers, Err(_)) => true,
+            (Purpose::CreateUsers, Ok(output)) => !output.credentials.is_empty(),
+        };
+        if may_have_changed {
             let result = match &result {
                 Ok(output) => Ok(output.summary.clone()),
                 Err(error) => Err(error.to_string()),
@@ -209,7 +214,11 @@ fn run_command(command: &CommandLine, watch: &mut Watch<'_>) -> Result<String, A
         let last = stderr_tail.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
         Ok(last.unwrap_or("done").to_owned())
     } else {
-        Err(ActionError::CommandFailed { command: command.to_string(), status, tail: stderr_tail })
+        Err(ActionError::CommandFailed {
+            command: command.without_variables(),
+            status,
+            tail: stderr_tail,
+        })
     }
 }
 

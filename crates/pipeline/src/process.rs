@@ -89,7 +89,10 @@ pub(crate) fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|source| RunCommandError::Start { command: command.to_string(), source })?;
+        .map_err(|source| RunCommandError::Start {
+            command: command.without_variables(),
+            source,
+        })?;
     let lines = read_lines(&mut child);
     let mut running =
         Running { command, child, limit, started: Instant::now(), stopping: None, status: None };
@@ -155,7 +158,7 @@ impl Running<'_> {
             return Ok(());
         }
         self.status = self.child.try_wait().map_err(|source| RunCommandError::Wait {
-            command: self.command.to_string(),
+            command: self.command.without_variables(),
             source,
         })?;
         if self.status.is_some() {
@@ -192,7 +195,7 @@ impl Running<'_> {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            let command = || self.command.to_string();
+            let command = || self.command.without_variables();
             return match self.stopping {
                 Some(Stopping { why: Why::TimedOut(limit), .. }) => {
                     Err(RunCommandError::TimedOut { command: command(), limit })

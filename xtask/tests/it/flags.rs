@@ -1,0 +1,108 @@
+//! Help, and flags that are refused.
+
+use crate::project::{Project, stderr, stdout};
+
+#[test]
+fn help_names_every_command() {
+    let project = Project::with_scripts();
+    insta::assert_snapshot!(stdout(&project.xtask(&["--help"])), @r"
+    omnitool's own commands: deployments, tests, checks
+
+    Usage: cargo xtask [OPTIONS] <COMMAND>
+
+    Commands:
+      deploy-staging  Put a new release on staging: the whole pipeline, in order
+      dev             Serve the app with demo data from this working copy, until Ctrl-C
+      stop            Stop an environment's app on this machine
+      test            Run all tests, with a PostgreSQL server
+      ci              Run what must hold before a change lands: format, lints, docs, dependency arrows,
+                      tests
+      help            Print this message or the help of the given subcommand(s)
+
+    Options:
+          --root <DIR>  The project's root [default: where this program was built]
+      -h, --help        Print help
+
+    Examples:
+      cargo xtask deploy-staging          build, migrate, serve and check a release on this machine
+      cargo xtask deploy-staging --plan   show what that would do
+      cargo xtask dev                     the app with demo data, until Ctrl-C
+      cargo xtask test                    all tests, on SQLite and PostgreSQL
+      cargo xtask test -p omnitool-cli    some tests; arguments go to `cargo test`
+
+    Exit codes: 0 done, 1 failed or refused, 2 wrong usage; `test` exits as `cargo test` does
+    ");
+}
+
+#[test]
+fn help_of_a_deployment_names_every_flag() {
+    let project = Project::with_scripts();
+    insta::assert_snapshot!(stdout(&project.xtask(&["deploy-staging", "--help"])), @r"
+    Put a new release on staging: the whole pipeline, in order
+
+    Usage: cargo xtask deploy-staging [OPTIONS]
+
+    Options:
+          --plan
+              Show all steps and stop
+
+          --root <DIR>
+              The project's root [default: where this program was built]
+
+          --tests
+              Run all tests first
+
+          --platform <PLATFORM>
+              Where staging runs: local or heroku
+              
+              [env: OMNITOOL_PLATFORM=]
+              [default: local]
+
+          --programs <DIR>
+              Use these built programs instead of building them
+
+          --profile <PROFILE>
+              How the programs are built
+
+              Possible values:
+              - release: Fast programs
+              - dev:     Fast builds
+              
+              [default: release]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn heroku_is_refused_for_now() {
+    let project = Project::with_scripts();
+    let output = project.xtask(&["deploy-staging", "--platform", "heroku"]);
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(stderr(&output), @r"
+    error: this version cannot deploy to Heroku
+
+    hint: leave out --platform and OMNITOOL_PLATFORM to deploy on this machine
+    ");
+    project.is_untouched();
+}
+
+#[test]
+fn an_unknown_platform_or_environment_is_wrong_usage() {
+    let project = Project::with_scripts();
+    for arguments in [["deploy-staging", "--platform=cloud"], ["stop", "qa"]] {
+        let output = project.xtask(&arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("(known: "), "{}", stderr(&output));
+    }
+    project.is_untouched();
+}
+
+#[test]
+fn a_root_that_is_none_is_named() {
+    let project = Project::with_scripts();
+    let output = project.xtask(&["stop", "staging", "--root", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot use /nowhere/at/all as the project's root"));
+}

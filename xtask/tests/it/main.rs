@@ -1,0 +1,8 @@
+//! `cargo xtask` from outside: as the terminal and the file system see it.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod deploy;
+mod flags;
+mod project;
+mod real;

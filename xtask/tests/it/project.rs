@@ -1,0 +1,274 @@
+//! A project in a temporary folder, with programs that are scripts or real.
+
+use std::{
+    fs,
+    io::Read as _,
+    net::{TcpListener, TcpStream},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+
+/// The app of the scripts: this test binary, told to be the app by a variable. As a test it does nothing.
+#[test]
+fn is_the_app_where_a_script_says_so() {
+    let Ok(listen) = std::env::var("FAKE_APP_LISTEN") else { return };
+    let listener = TcpListener::bind(listen).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut request = [0; 1];
+            let _ = stream.unwrap().read(&mut request);
+        }
+    });
+    // Somebody stops it long before; a test that fails to must not leave it behind for ever.
+    std::thread::sleep(Duration::from_secs(120));
+}
+
+/// A project. Its apps are stopped when it is dropped.
+pub(crate) struct Project {
+    folder: tempfile::TempDir,
+    programs: PathBuf,
+    pub(crate) port: u16,
+}
+
+impl Project {
+    /// A project whose programs are scripts that answer as programs do.
+    pub(crate) fn with_scripts() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let project = Self { programs: folder.path().join("programs"), port: free_port(), folder };
+        fs::create_dir_all(&project.programs).unwrap();
+        for file in ["data/tools.toml", "data/tool_access_exports/local_tool_access.json"] {
+            project.write(file, "shipped");
+        }
+        project.write_environments();
+        for (program, summary) in [
+            ("import-tool-access", "18 facts added"),
+            ("rollback-migration", "restored"),
+            ("smoke-tests", "6 of 6 passed"),
+            ("verify-migration", "8 of 8 checks passed"),
+        ] {
+            project.program(program, &answer(summary));
+        }
+        let touch = "touch \"${DATABASE_URL#sqlite:}\"";
+        project.program("migrate-db", &format!("{touch}\n{}", answer("6 migrations applied")));
+        project
+            .program("backup-database", r#"echo '{"summary":"backup b001 of 1 kB","id":"b001"}'"#);
+        project.program("omnitool", &project.omnitool(&project.serve()));
+        project
+    }
+
+    /// A copy of this project's data, with the programs that are built beside `xtask`.
+    pub(crate) fn with_real_programs() -> Self {
+        let programs = Path::new(XTASK).parent().unwrap().to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let project = Self { programs, port: free_port(), folder };
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
+        for file in ["tools.toml", "tool_access_exports/local_tool_access.json"] {
+            project.write(&format!("data/{file}"), &fs::read_to_string(data.join(file)).unwrap());
+        }
+        project.write_environments();
+        project
+    }
+
+    fn write_environments(&self) {
+        let port = self.port;
+        let mut text = String::new();
+        for (section, name) in
+            [("local", "local"), ("staging.local", "staging"), ("production.local", "production")]
+        {
+            text.push_str(&format!(
+                "[{section}]\ndatabase_url = \"sqlite:.omnitool/{name}/omnitool.db\"\n\
+                 base_url = \"http://127.0.0.1:{port}\"\n\n"
+            ));
+        }
+        self.write("data/environments.toml", &text);
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let file = self.root().join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.root().join(file)).unwrap()
+    }
+
+    /// Writes a program.
+    pub(crate) fn program(&self, name: &str, script: &str) {
+        let file = self.programs.join(name);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The script of an `omnitool` that serves with `serve`.
+    pub(crate) fn omnitool(&self, serve: &str) -> String {
+        let made = r#"{"summary":"made 2 users","users":[{"username":"admin","password":"hunter2","is_admin":true},{"username":"user_a","password":"hunter3","is_admin":false}]}"#;
+        let refused = r#"{"status":"failed","kind":"refused","error":"the database has users","causes":[],"hint":null}"#;
+        let marker = self.root().join("users");
+        format!(
+            "case $1 in\nserve) {serve};;\ncreate-user) if [ -e {0} ]; then echo '{refused}'; exit 1; fi\n\
+             touch {0}; echo '{made}';;\n*) {1};;\nesac",
+            marker.display(),
+            answer("ready to serve")
+        )
+    }
+
+    /// The script that becomes an app which listens.
+    pub(crate) fn serve(&self) -> String {
+        let test = std::env::current_exe().unwrap();
+        let name = "project::is_the_app_where_a_script_says_so";
+        format!("FAKE_APP_LISTEN=$3 exec {} --exact {name} --nocapture", test.display())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(XTASK);
+        command.args(arguments).current_dir("/").stdin(Stdio::null());
+        if !arguments.contains(&"--root") {
+            command.arg("--root").arg(self.root());
+        }
+        // Nothing of whoever runs the tests may decide what they do.
+        for name in ["DATABASE_URL", "OMNITOOL_ENV", "OMNITOOL_PLATFORM", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        command.env("USER", "ann").env("NO_COLOR", "1").env("COLUMNS", "100");
+        command
+    }
+
+    /// Runs `cargo xtask` with these arguments.
+    pub(crate) fn xtask(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn with_programs<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let programs = ["--programs", self.programs.to_str().unwrap()];
+        arguments.iter().copied().chain(programs).collect()
+    }
+
+    /// Deploys to staging.
+    pub(crate) fn deploy(&self, arguments: &[&str]) -> Output {
+        let all: Vec<&str> = ["deploy-staging"].iter().chain(arguments).copied().collect();
+        self.xtask(&self.with_programs(&all))
+    }
+
+    /// Runs a command in a process group of its own, interrupts the group once `ready`, and waits.
+    pub(crate) fn interrupt(&self, arguments: &[&str], ready: impl Fn() -> bool) -> Output {
+        let child = self
+            .command(&self.with_programs(arguments))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        eventually(ready);
+        // As the terminal does: every process of the foreground group gets the signal.
+        let group = format!("-{}", child.id());
+        assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+        child.wait_with_output().unwrap()
+    }
+
+    pub(crate) fn answers(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
+    /// The only journal, or the newest one.
+    pub(crate) fn journal(&self) -> String {
+        let folder = self.root().join(".omnitool/staging/runs");
+        let newest =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+        fs::read_to_string(newest).unwrap()
+    }
+
+    /// `text` without what differs from run to run.
+    pub(crate) fn normal(&self, text: &str) -> String {
+        let text = text
+            .replace(self.programs.to_str().unwrap(), "PROGRAMS")
+            .replace(fs::canonicalize(self.root()).unwrap().to_str().unwrap(), "ROOT")
+            .replace(&format!("127.0.0.1:{}", self.port), "127.0.0.1:PORT");
+        let mut normal = String::new();
+        for line in text.lines() {
+            let words: Vec<String> = line.split(' ').map(normal_word).collect();
+            normal.push_str(&words.join(" "));
+            normal.push('\n');
+        }
+        normal
+    }
+
+    /// Asserts that nothing was written.
+    pub(crate) fn is_untouched(&self) {
+        assert!(!self.root().join(".omnitool").exists());
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        for environment in ["local", "staging"] {
+            self.xtask(&["stop", environment]);
+        }
+    }
+}
+
+/// A word with its numbers replaced where they differ from run to run.
+fn normal_word(word: &str) -> String {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    let is_time = word.contains('.') && word.parse::<f64>().is_ok();
+    let is_hash = word.len() == 12 && word.chars().all(|c| c.is_ascii_hexdigit());
+    if is_time {
+        return "N.N".to_owned();
+    }
+    if is_hash {
+        return "HASH".to_owned();
+    }
+    if word.ends_with(".jsonl") {
+        return ".omnitool/staging/runs/RUN.jsonl".to_owned();
+    }
+    // Process ids and milliseconds; releases have four digits and a leading zero.
+    let bare = word.trim_end_matches([',', ';', ')']);
+    if digits > 0 && bare.parse::<u32>().is_ok() && !bare.starts_with('0') && digits == bare.len() {
+        return word.replace(bare, "N");
+    }
+    word.to_owned()
+}
+
+/// A script that answers with `summary`.
+pub(crate) fn answer(summary: &str) -> String {
+    format!("echo '{{\"summary\":\"{summary}\"}}'")
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that nobody uses, below those that the system gives to outgoing connections and to other tests.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id().wrapping_mul(97) + next) % 20_000;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
