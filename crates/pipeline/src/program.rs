@@ -48,12 +48,14 @@ pub enum RunProgramError {
     #[error(transparent)]
     Run(#[from] RunCommandError),
     /// It failed, and said why.
-    #[error("{program} failed: {message}")]
+    #[error("{program} failed: {message}{}", tail_text(.tail))]
     Failed {
         /// The program.
         program: &'static str,
         /// What it says.
         message: String,
+        /// The last lines of its stderr, where its answer is a bad result and no error.
+        tail: Vec<String>,
         /// The causes that it gives, outermost first.
         #[source]
         causes: Option<Box<Cause>>,
@@ -139,11 +141,8 @@ pub fn run_program(
     let Ok(answer) = serde_json::from_slice::<Answer>(&stdout) else {
         return Err(RunProgramError::NoAnswer { program, status, tail: stderr_tail });
     };
-    understand(program, *purpose, status.success(), answer).ok_or(RunProgramError::NoAnswer {
-        program,
-        status,
-        tail: stderr_tail,
-    })?
+    understand(program, *purpose, status.success(), answer, &stderr_tail)
+        .ok_or(RunProgramError::NoAnswer { program, status, tail: stderr_tail })?
 }
 
 /// What `answer` means, or `None` where it lacks what the call was for.
@@ -152,9 +151,12 @@ fn understand(
     purpose: Purpose,
     success: bool,
     answer: Answer,
+    stderr_tail: &[String],
 ) -> Option<Result<ProgramOutput, RunProgramError>> {
     let Answer { summary, kind, error, causes, hint, id, users } = answer;
     if !success {
+        // A program prints its error to stderr, too; once is enough.
+        let tail = if error.is_some() { Vec::new() } else { stderr_tail.to_vec() };
         let message = error.or(summary)?;
         // Demo users are only for a database that has none; the program decides that in one transaction.
         if purpose == Purpose::CreateUsers && kind.as_deref() == Some("refused") {
@@ -163,7 +165,7 @@ fn understand(
         }
         let causes =
             causes.into_iter().rev().fold(None, |next, text| Some(Box::new(Cause { text, next })));
-        return Some(Err(RunProgramError::Failed { program, message, causes, hint }));
+        return Some(Err(RunProgramError::Failed { program, message, tail, causes, hint }));
     }
     let mut output = ProgramOutput { summary: summary?, backup: None, credentials: Vec::new() };
     match purpose {
@@ -197,12 +199,14 @@ mod tests {
 
     fn answered(purpose: Purpose, success: bool, json: &str) -> Option<String> {
         let answer = serde_json::from_str(json).unwrap();
-        understand("program", purpose, success, answer).map(|result| match result {
-            Ok(output) => output.summary,
-            Err(error) => match error.source() {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            },
+        understand("program", purpose, success, answer, &["a line".to_owned()]).map(|result| {
+            match result {
+                Ok(output) => output.summary,
+                Err(error) => match error.source() {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                },
+            }
         })
     }
 
@@ -217,7 +221,7 @@ mod tests {
         let json = r#"{"summary":"1 of 8 checks failed"}"#;
         assert_eq!(
             answered(Purpose::Look, false, json).unwrap(),
-            "program failed: 1 of 8 checks failed"
+            "program failed: 1 of 8 checks failed:\na line"
         );
     }
 
@@ -240,7 +244,8 @@ mod tests {
     fn passwords_are_kept_apart_and_never_shown() {
         let json = r#"{"summary":"made 1 user","users":[{"username":"ann","password":"hunter2","is_admin":true}]}"#;
         let answer = serde_json::from_str(json).unwrap();
-        let output = understand("omnitool", Purpose::CreateUsers, true, answer).unwrap().unwrap();
+        let output =
+            understand("omnitool", Purpose::CreateUsers, true, answer, &[]).unwrap().unwrap();
         assert!(!format!("{output:?}").contains("hunter2"));
         assert_eq!(output.credentials[0].password.expose_secret(), "hunter2");
     }

@@ -145,7 +145,8 @@ fn a_failed_check_stops_the_deployment_with_the_ways_out() {
     ");
     insta::assert_snapshot!(stderr(&output), @r"
     error: the deployment stopped in the step verify
-      caused by: verify-migration failed: 1 of 8 checks failed
+      caused by: verify-migration failed: 1 of 8 checks failed:
+        orphan: 3 rows
     ");
     assert!(project.journal().contains("orphan: 3 rows"));
 }

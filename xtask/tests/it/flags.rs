@@ -15,6 +15,7 @@ fn help_names_every_command() {
       dev             Serve the app with demo data from this working copy, until Ctrl-C
       stop            Stop an environment's app on this machine
       test            Run all tests, with a PostgreSQL server
+      bench           Measure the programs beside the raw limits
       ci              Run what must hold before a change lands: format, lints, docs, dependency arrows,
                       tests
       help            Print this message or the help of the given subcommand(s)
