@@ -112,7 +112,7 @@ fn place(package: &Package, root: &Path) -> Result<Place, String> {
                 Err(format!("{shown} is not in the design's table of crates"))
             }
         }
-        Some(("bins", own)) if fits(own) || (own == "omnitool" && name == "omnitool") => {
+        Some(("bins", own)) if name == own => {
             if PROGRAMS.contains(&own) {
                 Ok(Place::Program(own.to_owned()))
             } else {
@@ -216,7 +216,7 @@ mod tests {
                 &["omnitool-tool-registry", "omnitool-environment", "dev:omnitool-testing"],
             ),
             ("bins/omnitool", "omnitool", &["omnitool-cli", "omnitool-web"]),
-            ("bins/sync-tools", "omnitool-sync-tools", &["omnitool-cli", "omnitool-tool-registry"]),
+            ("bins/sync-tools", "sync-tools", &["omnitool-cli", "omnitool-tool-registry"]),
             ("crates/pipeline", "omnitool-pipeline", &["omnitool-environment"]),
             ("xtask", "xtask", &["omnitool-pipeline", "dev:diesel"]),
         ]);
@@ -253,7 +253,7 @@ mod tests {
         let found = problems(&[
             ("crates/access", "omnitool-tool-access", &[]),
             ("crates/helpers", "omnitool-helpers", &[]),
-            ("bins/serve", "omnitool-serve", &[]),
+            ("bins/serve", "serve", &[]),
             ("tools/x", "x", &[]),
         ]);
         insta::assert_snapshot!(found.join("\n"), @r"

@@ -24,12 +24,13 @@ enum Verdict {
 /// Runs every part, also after one that failed, so that one run tells all.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Failure> {
     type Part = (&'static str, fn(&Project) -> Result<Verdict, Failure>);
-    let parts: [Part; 5] = [
+    let parts: [Part; 6] = [
         ("format", format),
         ("clippy", clippy),
         ("rustdoc", rustdoc),
         ("arrows", arrows),
         ("test", tests),
+        ("tls", tls),
     ];
     let mut results: Vec<(&str, Verdict, Duration)> = Vec::new();
     for (name, part) in parts {
@@ -93,5 +94,12 @@ fn arrows(project: &Project) -> Result<Verdict, Failure> {
 
 fn tests(project: &Project) -> Result<Verdict, Failure> {
     let status = test::test(project, &[])?;
+    Ok(if status.success() { Verdict::Passed } else { Verdict::Failed })
+}
+
+/// The tests of encrypted connections need another build of the database crate, with OpenSSL from source.
+fn tls(project: &Project) -> Result<Verdict, Failure> {
+    let arguments = ["-p", "omnitool-database", "--features", "tls", "--test", "it", "tls"];
+    let status = test::test(project, &arguments.map(Into::into))?;
     Ok(if status.success() { Verdict::Passed } else { Verdict::Failed })
 }

@@ -3,6 +3,7 @@
 //! They build and run the programs of this workspace and link no database, so that they are there in seconds.
 
 mod arrows;
+mod bench;
 mod ci;
 mod deploy;
 mod dev;
@@ -51,6 +52,8 @@ enum Command {
     Stop(stop::StopArgs),
     /// Run all tests, with a PostgreSQL server
     Test(test::TestArgs),
+    /// Measure the programs beside the raw limits
+    Bench(bench::BenchArgs),
     /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
     Ci,
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
                 passed_on = Some(test::run(&project, &args)?);
                 Ok(Outcome::Done)
             }
+            Command::Bench(args) => bench::run(&project, &args),
             Command::Ci => ci::run(&project),
         }
     });

@@ -108,9 +108,7 @@ impl Project {
             command = command.arguments(["--release"]);
         }
         for program in self.programs()? {
-            let package =
-                if program == "omnitool" { program } else { format!("omnitool-{program}") };
-            command = command.arguments(["--package".to_owned(), package]);
+            command = command.arguments(["--package".to_owned(), program]);
         }
         Ok(command)
     }
