@@ -9,5 +9,5 @@ pub mod stamp;
 mod transaction;
 
 pub use connection::{AnyConnection, Dialect, MultiBackend};
-pub use open::{ConnectError, Mode, OpenError, connect, open};
+pub use open::{ConnectError, Mode, OpenError, connect, open, sqlite_uri};
 pub use transaction::{read_snapshot, write_transaction};

@@ -26,6 +26,8 @@ pub enum Mode {
     Write,
     /// Reading only; the database refuses anything else.
     Read,
+    /// Reading a SQLite file that nobody writes, such as a backup: it takes no locks and makes no side files.
+    Immutable,
 }
 
 /// Why a connection could not be opened.
@@ -156,7 +158,7 @@ fn open_sqlite(url: &DatabaseUrl, path: &Path, mode: Mode) -> Result<SqliteConne
             "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
              PRAGMA foreign_keys = ON;"
         }
-        Mode::Read => {
+        Mode::Read | Mode::Immutable => {
             "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA query_only = ON;"
         }
     };
@@ -183,7 +185,9 @@ fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-fn sqlite_uri(path: &Path, mode: Mode) -> String {
+/// How SQLite is told to open `path`, for connections and for `ATTACH`.
+#[must_use]
+pub fn sqlite_uri(path: &Path, mode: Mode) -> String {
     let mut uri = String::from("file:");
     for character in path.to_string_lossy().chars() {
         match character {
@@ -194,7 +198,11 @@ fn sqlite_uri(path: &Path, mode: Mode) -> String {
         }
     }
     // The file exists by now, so that a writer never makes an empty database by mistake.
-    uri.push_str(if mode == Mode::Read { "?mode=ro" } else { "?mode=rw" });
+    uri.push_str(match mode {
+        Mode::Create | Mode::Write => "?mode=rw",
+        Mode::Read => "?mode=ro",
+        Mode::Immutable => "?mode=ro&immutable=1",
+    });
     uri
 }
 
@@ -207,7 +215,9 @@ fn open_postgres(
         .map_err(|source| OpenError::Connect { url: url.to_string(), source })?;
     let settings = match mode {
         Mode::Create | Mode::Write => "SET TIME ZONE 'UTC'",
-        Mode::Read => "SET TIME ZONE 'UTC'; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        Mode::Read | Mode::Immutable => {
+            "SET TIME ZONE 'UTC'; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+        }
     };
     conn.batch_execute(settings)
         .map_err(|source| OpenError::Configure { url: url.to_string(), source })?;
