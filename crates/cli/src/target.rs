@@ -9,15 +9,15 @@ use omnitool_environment::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// The flags that choose a database.
+/// The flags that choose a database, before or after a subcommand.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
     /// The environment: local, staging or production [default: the database's stamp, else local]
-    #[arg(long, env = "OMNITOOL_ENV", value_name = "ENV")]
+    #[arg(long, global = true, env = "OMNITOOL_ENV", value_name = "ENV")]
     pub env: Option<EnvironmentName>,
 
     /// The database [default: data/environments.toml]. Prefer the variable: flags show in process lists
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Unchecked>,
 }
 
