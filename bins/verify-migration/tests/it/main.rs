@@ -1,0 +1,8 @@
+//! The program, as its users run it.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod application;
+mod help;
+mod program;
+mod run;

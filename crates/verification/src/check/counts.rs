@@ -1,0 +1,31 @@
+//! Check 7: the tables have rows.
+
+use omnitool_database::AnyConnection;
+
+use super::{CheckError, Context, Verdict};
+use crate::{
+    Finding,
+    store::{self, TableCounts},
+};
+
+pub(super) fn tables_have_rows(
+    conn: &mut AnyConnection,
+    context: &Context,
+) -> Result<Verdict, CheckError> {
+    let TableCounts { users, tools, tool_access, tool_access_everyone, tool_access_exclusion } =
+        store::count_tables(conn)?;
+    let mut findings = Vec::new();
+    if users == 0 {
+        findings.push(
+            Finding::warning("there are no users").repair(context.command("omnitool create-user")),
+        );
+    }
+    if tools == 0 {
+        findings.push(Finding::warning("there are no tools").repair(context.sync_tools()));
+    }
+    let message = format!(
+        "users {users}, tools {tools}, tool_access {tool_access}, \
+         tool_access_everyone {tool_access_everyone}, tool_access_exclusion {tool_access_exclusion}"
+    );
+    Ok(Verdict { message, findings })
+}

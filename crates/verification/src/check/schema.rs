@@ -1,0 +1,67 @@
+//! Checks 1, 2 and 9: is it a database, of this build, and the right one.
+
+use omnitool_database::{AnyConnection, migration, stamp as environment_stamp};
+
+use super::{CheckError, Context, Verdict};
+use crate::{Finding, store};
+
+pub(super) fn connectivity(
+    conn: &mut AnyConnection,
+    context: &Context,
+) -> Result<Verdict, CheckError> {
+    let version = store::server_version(conn)?;
+    let system = conn.dialect().as_str();
+    Ok(Verdict::passed(format!("{system} {version} at {}", context.subject.database_url)))
+}
+
+pub(super) fn version(conn: &mut AnyConnection, context: &Context) -> Result<Verdict, CheckError> {
+    let status = migration::status(conn)?;
+    let mut findings = Vec::new();
+    if !status.pending.is_empty() {
+        findings.push(
+            Finding::critical("pending migrations")
+                .rows(status.pending.clone())
+                .repair(context.command("migrate-db")),
+        );
+    }
+    if !status.unknown.is_empty() {
+        findings.push(
+            Finding::critical(
+                "the database belongs to a newer build; migrations unknown to this one",
+            )
+            .rows(status.unknown.clone())
+            .repair(format!(
+                "deploy the newer build again, or: {}",
+                context.command("rollback-migration")
+            )),
+        );
+    }
+    if findings.is_empty() {
+        let version = status.schema_version().unwrap_or("none");
+        return Ok(Verdict::passed(format!("{version}, nothing pending")));
+    }
+    Ok(Verdict::found(findings))
+}
+
+pub(super) fn stamp(conn: &mut AnyConnection, context: &Context) -> Result<Verdict, CheckError> {
+    let wanted = context.subject.environment;
+    Ok(match (environment_stamp::read(conn)?, wanted) {
+        (Some(stamped), Some(wanted)) if stamped != wanted => Verdict::found(vec![
+            Finding::critical(format!(
+                "the database is stamped `{stamped}`, but `{wanted}` was asked for"
+            ))
+            .repair(format!(
+                "verify-migration --env {stamped}, or set DATABASE_URL to the database of {wanted}"
+            )),
+        ]),
+        (Some(stamped), _) => Verdict::passed(stamped.as_str()),
+        (None, wanted) => {
+            Verdict::found(vec![Finding::critical("the database has no environment stamp").repair(
+                match wanted {
+                    Some(wanted) => format!("migrate-db --env {wanted}"),
+                    None => "migrate-db --env ENV".to_owned(),
+                },
+            )])
+        }
+    })
+}
