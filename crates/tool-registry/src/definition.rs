@@ -264,19 +264,37 @@ mod tests {
     fn a_malformed_file_is_refused_with_line_and_column() {
         let error = parse("[[tool]]\nname = \n").unwrap_err();
         assert_eq!(error.to_string(), "cannot understand the tool definitions in tools.toml");
-        insta::assert_snapshot!(error.source().unwrap(), @"");
+        insta::assert_snapshot!(error.source().unwrap(), @r"
+        TOML parse error at line 2, column 8
+          |
+        2 | name = 
+          |        ^
+        string values must be quoted, expected literal string
+        ");
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_its_line() {
         let error = parse(&(tool("a") + "is_actve = true\n")).unwrap_err();
-        insta::assert_snapshot!(error.source().unwrap(), @"");
+        insta::assert_snapshot!(error.source().unwrap(), @r"
+        TOML parse error at line 7, column 1
+          |
+        7 | is_actve = true
+          | ^^^^^^^^
+        unknown field `is_actve`, expected one of `name`, `description`, `route`, `is_default`, `is_active`
+        ");
     }
 
     #[test]
     fn a_deprecation_is_a_name_or_false() {
         let error = parse(&(tool("a") + "[deprecated]\nb = 1\n")).unwrap_err();
-        insta::assert_snapshot!(error.source().unwrap(), @"");
+        insta::assert_snapshot!(error.source().unwrap(), @r"
+        TOML parse error at line 8, column 5
+          |
+        8 | b = 1
+          |     ^
+        expected the new name, or false for a deleted tool
+        ");
     }
 
     #[test]

@@ -288,7 +288,20 @@ is_active = true
 "c" = "b"
 "self" = "self"
 "#;
-        insta::assert_snapshot!(problems(text), @"");
+        insta::assert_snapshot!(problems(text), @r#"
+        tools.toml:10: the name `Mail` is already taken in line 3
+        tools.toml:12: the route `/mail` is already taken in line 5
+        tools.toml:17: the name is empty
+        tools.toml:19: the route `blank` must start with one `/`
+        tools.toml:24: the name "Calls " begins or ends with white space
+        tools.toml:26: the route `//calls.example` must start with one `/`
+        tools.toml:31: `Mail` is deprecated here but still defined in line 3
+        tools.toml:32: `Post` is renamed to `Letters`, which is neither defined nor deprecated
+        tools.toml:33: the name is empty
+        tools.toml:34: `Fax` must be a new name, or false for a deleted tool
+        tools.toml:36: these renames go in a circle: b -> c -> b
+        tools.toml:38: these renames go in a circle: self -> self
+        "#);
     }
 
     #[test]

@@ -5,11 +5,14 @@ use diesel::{
     dsl::{exists, not},
     prelude::*,
     select,
-    sql_types::BigInt,
+    sql_types::{BigInt, Text},
 };
 use omnitool_database::{
     AnyConnection,
-    schema::{tool_access, tool_access_everyone, tool_access_exclusion, tools, users},
+    schema::{
+        tool_access, tool_access_event, tool_access_everyone, tool_access_exclusion,
+        tool_access_run, tools, users,
+    },
 };
 
 use crate::{
@@ -21,6 +24,7 @@ diesel::alias! {
     const HELD: Alias<Held> = tool_access as held;
     const OPENED: Alias<Opened> = tool_access_everyone as opened;
     const BARRED: Alias<Barred> = tool_access_exclusion as barred;
+    const TOLD: Alias<Told> = tool_access_event as told;
 }
 
 /// A tool as the database has it.
@@ -110,18 +114,42 @@ pub(crate) fn count_users_lacking(conn: &mut AnyConnection, tools: &[i64]) -> Qu
     users_lacking!(tools).count().get_result(conn)
 }
 
-/// Grants `tool` to the users that [`count_users_lacking`] counts.
-pub(crate) fn insert_default_grants(conn: &mut AnyConnection, tool: &str) -> QueryResult<usize> {
+/// Begins a run of the history, whose events say what was granted.
+pub(crate) fn insert_run(conn: &mut AnyConnection) -> QueryResult<i64> {
+    diesel::insert_into(tool_access_run::table)
+        .values(tool_access_run::program.eq("sync-tools"))
+        .returning(tool_access_run::id)
+        .get_result(conn)
+}
+
+/// Grants `tool` to the users that [`count_users_lacking`] counts, and notes it in the history's `run`.
+pub(crate) fn insert_default_grants(
+    conn: &mut AnyConnection,
+    tool: &str,
+    run: i64,
+) -> QueryResult<()> {
     let id: i64 = tools::table.filter(tools::name.eq(tool)).select(tools::id).first(conn)?;
-    let rows = users_lacking!([id]).select((
-        users::id,
-        id.into_sql::<BigInt>(),
-        "default".into_sql::<diesel::sql_types::Text>(),
-    ));
+    let key = id.into_sql::<BigInt>();
+    // Before the grants, after which nobody lacks the tool any more.
+    diesel::insert_into(tool_access_event::table)
+        .values(users_lacking!([id]).select((
+            run.into_sql::<BigInt>(),
+            users::id,
+            key,
+            "grant".into_sql::<Text>(),
+        )))
+        .into_columns((
+            tool_access_event::run,
+            tool_access_event::user_id,
+            tool_access_event::tool_id,
+            tool_access_event::change,
+        ))
+        .execute(conn)?;
     diesel::insert_into(tool_access::table)
-        .values(rows)
+        .values(users_lacking!([id]).select((users::id, key, "default".into_sql::<Text>())))
         .into_columns((tool_access::user_id, tool_access::tool_id, tool_access::origin))
-        .execute(conn)
+        .execute(conn)?;
+    Ok(())
 }
 
 /// Gives a tool another name.
@@ -130,7 +158,7 @@ pub(crate) fn rename_tool(conn: &mut AnyConnection, id: i64, name: &str) -> Quer
     Ok(())
 }
 
-/// Moves what is known about `from` to `to`, as far as it is not known there.
+/// Moves what is known about `from` to `to`, as far as it is not known there, and its history.
 pub(crate) fn move_facts(conn: &mut AnyConnection, from: i64, to: i64) -> QueryResult<()> {
     let there = BARRED
         .filter(BARRED.field(tool_access_exclusion::user_id).eq(tool_access_exclusion::user_id))
@@ -156,6 +184,17 @@ pub(crate) fn move_facts(conn: &mut AnyConnection, from: i64, to: i64) -> QueryR
         .filter(tool_access_everyone::tool_id.eq(from))
         .filter(not(exists(there)))
         .set(tool_access_everyone::tool_id.eq(to))
+        .execute(conn)?;
+
+    let there = TOLD
+        .filter(TOLD.field(tool_access_event::user_id).eq(tool_access_event::user_id))
+        .filter(TOLD.field(tool_access_event::run).eq(tool_access_event::run))
+        .filter(TOLD.field(tool_access_event::change).eq(tool_access_event::change))
+        .filter(TOLD.field(tool_access_event::tool_id).eq(to));
+    diesel::update(tool_access_event::table)
+        .filter(tool_access_event::tool_id.eq(from))
+        .filter(not(exists(there)))
+        .set(tool_access_event::tool_id.eq(to))
         .execute(conn)?;
     Ok(())
 }

@@ -89,8 +89,11 @@ fn apply(conn: &mut AnyConnection, plan: &SyncPlan) -> Result<(), SyncToolsError
     for update in updates {
         store::update_tool(conn, update.id, &update.definition).map_err(refused(update))?;
     }
-    for grant in default_grants {
-        store::insert_default_grants(conn, &grant.tool).map_err(refused(grant))?;
+    if !default_grants.is_empty() {
+        let run = store::insert_run(conn)?;
+        for grant in default_grants {
+            store::insert_default_grants(conn, &grant.tool, run).map_err(refused(grant))?;
+        }
     }
     Ok(())
 }
