@@ -7,14 +7,13 @@ use clap::Args;
 use omnitool_cli::{Failure, Interrupt, Outcome, print};
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Aftermath, AppError, ArtifactSource, CommandLine, Event, Executor, Journal, LocalPlatform,
-    LocalPlatformError, Plan, Platform as _, PlatformError, ReleaseId, RunError, RunFailure,
-    RunInfo, RunReport, Sink, Site, StagingOptions, StepId, WriteJournalError, check_required_data,
-    next_steps, run as run_plan, standing,
+    Aftermath, ArtifactSource, CommandLine, Event, Executor, Journal, LocalPlatform, Plan,
+    ReleaseId, RunError, RunFailure, RunInfo, RunReport, Sink, Site, StagingOptions, StepId,
+    WriteJournalError, check_required_data, next_steps, run as run_plan, standing,
 };
 
 use crate::{
-    project::{Profile, Project, user},
+    project::{Profile, Project, look, user},
     terminal::{Terminal, heading, next_text, print_credentials, seconds, standing_text},
 };
 
@@ -78,24 +77,11 @@ pub(crate) fn run(project: &Project, args: &DeployStagingArgs) -> Result<Outcome
     let options = StagingOptions { tests, build };
     let platform = LocalPlatform::new(&site)?;
     if args.plan {
-        let plan = plan(&site, &platform, options)?;
+        let plan = Plan::staging(&site, &look(&platform)?, options);
         print(&plan.to_string())?;
         return Ok(Outcome::Done);
     }
     deploy(project, &site, platform, options, programs)
-}
-
-fn plan(site: &Site, platform: &LocalPlatform, options: StagingOptions) -> Result<Plan, Failure> {
-    match platform.look() {
-        Ok(situation) => Ok(Plan::staging(site, &situation, options)),
-        Err(PlatformError::Local(LocalPlatformError::App(error @ AppError::PortInUse { .. }))) => {
-            Err(Failure::refused(error).hint(
-                "stop the program that uses it, or give the environment another base_url in \
-                 data/environments.toml; nothing was changed",
-            ))
-        }
-        Err(error) => Err(Failure::failed(error)),
-    }
 }
 
 fn deploy(
@@ -108,7 +94,7 @@ fn deploy(
     let folder = LocalPlatform::folder(project.root(), site);
     let id = format!("{}-{}", Utc::now().format("%Y%m%d-%H%M%S"), std::process::id());
     let _lock = project.lock(&folder, &id)?;
-    let plan = plan(site, &platform, options)?;
+    let plan = Plan::staging(site, &look(&platform)?, options);
     let interrupt = Interrupt::install()?;
     let mut sink =
         Both { journal: Journal::create(&folder.join("runs"), &id)?, terminal: Terminal::new() };

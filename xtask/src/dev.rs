@@ -13,12 +13,12 @@ use fs_err as fs;
 use omnitool_cli::{Failure, Interrupt, Outcome, print};
 use omnitool_environment::EnvironmentName;
 use omnitool_pipeline::{
-    AppSpec, Credential, LocalPlatform, Place, Platform as _, ProgramCall, ProgramOutput,
-    RunningApp, Site, Stream, Variable, Watch, check_required_data, run_program,
+    AppSpec, Credential, LocalPlatform, Place, ProgramCall, ProgramOutput, RunningApp, Site,
+    Stream, Variable, Watch, check_required_data, run_program,
 };
 
 use crate::{
-    project::{Profile, Project},
+    project::{Profile, Project, look},
     terminal::{credentials_text, heading},
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn run(project: &Project, args: &DevArgs) -> Result<Outcome, Failure>
     let _lock = project.lock(&folder, "cargo xtask dev")?;
     let platform = LocalPlatform::new(&site)?;
     let app = platform.app();
-    platform.look()?;
+    look(&platform)?;
     if let Some(running) = app.running()? {
         app.stop(&running)?;
     }
@@ -96,7 +96,7 @@ fn prepare(
     ];
     let mut made = Vec::new();
     for call in calls {
-        let ProgramOutput { summary, backup: _, credentials } =
+        let ProgramOutput { summary, warnings: _, backup: _, credentials } =
             call_program(&call, site, programs, variables, interrupt).inspect_err(|_| {
                 // The users are there although a later program failed.
                 let _ = print(&credentials_text(&made));

@@ -12,7 +12,10 @@ use chrono::{SecondsFormat, Utc};
 use fs_err as fs;
 use omnitool_cli::Failure;
 use omnitool_environment::{EnvironmentName, Environments, Platform as PlatformName};
-use omnitool_pipeline::{AcquireLockError, CommandLine, DeployLock, Holder, Revision, Site};
+use omnitool_pipeline::{
+    AcquireLockError, AppError, CommandLine, DeployLock, Holder, LocalPlatform, LocalPlatformError,
+    Platform as _, PlatformError, Revision, Site, Situation,
+};
 use serde::Deserialize;
 
 /// A working copy of the project.
@@ -182,6 +185,19 @@ impl Project {
         let modified = !git(&["status", "--porcelain"])?.is_empty();
         Some(Revision { commit, modified })
     }
+}
+
+/// Looks at the platform before anything changes.
+pub(crate) fn look(platform: &LocalPlatform) -> Result<Situation, Failure> {
+    platform.look().map_err(|error| match error {
+        PlatformError::Local(LocalPlatformError::App(error @ AppError::PortInUse { .. })) => {
+            Failure::refused(error).hint(
+                "stop the program that uses it, or give the environment another base_url in \
+                 data/environments.toml; nothing was changed",
+            )
+        }
+        error => Failure::failed(error),
+    })
 }
 
 /// Who runs this.

@@ -81,9 +81,9 @@ impl Event {
 pub enum StepOutcome {
     /// It did what it should.
     Done,
-    /// It failed, and the run goes on all the same.
+    /// The run goes on, and there is something worth a look.
     Warned {
-        /// What failed.
+        /// What.
         reason: String,
     },
     /// It did nothing.

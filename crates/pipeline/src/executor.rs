@@ -14,12 +14,28 @@ use crate::{
 
 /// Performs the actions of a plan.
 pub trait Execute {
-    /// Performs `action`, and says in one line what it did.
+    /// Performs `action`, and says what it did.
     ///
     /// # Errors
     ///
     /// Fails where the action does.
-    fn perform(&mut self, action: &Action, watch: &mut Watch<'_>) -> Result<String, ActionError>;
+    fn perform(&mut self, action: &Action, watch: &mut Watch<'_>)
+    -> Result<Performed, ActionError>;
+}
+
+/// What an action did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Performed {
+    /// It, in one line.
+    pub evidence: String,
+    /// What is worth a look although it did it.
+    pub warnings: Vec<String>,
+}
+
+impl From<String> for Performed {
+    fn from(evidence: String) -> Self {
+        Self { evidence, warnings: Vec::new() }
+    }
 }
 
 /// Why an action failed.
@@ -127,7 +143,7 @@ impl<'a> Executor<'a> {
         &mut self,
         call: &ProgramCall,
         watch: &mut Watch<'_>,
-    ) -> Result<String, ActionError> {
+    ) -> Result<Performed, ActionError> {
         let result = match call.place {
             Place::Release(release) => self.platform.run_program(release, call, watch),
             Place::Here => {
@@ -147,10 +163,10 @@ impl<'a> Executor<'a> {
             };
             self.aftermath.database.push(DatabaseChange { program: call.program, result });
         }
-        let ProgramOutput { summary, backup, credentials } = result?;
+        let ProgramOutput { summary, warnings, backup, credentials } = result?;
         self.aftermath.backup = backup.or(self.aftermath.backup.take());
         self.aftermath.credentials.extend(credentials);
-        Ok(summary)
+        Ok(Performed { evidence: summary, warnings })
     }
 
     fn summary(&self) -> String {
@@ -166,43 +182,48 @@ impl<'a> Executor<'a> {
 }
 
 impl Execute for Executor<'_> {
-    fn perform(&mut self, action: &Action, watch: &mut Watch<'_>) -> Result<String, ActionError> {
-        match action {
-            Action::Command(command) => run_command(command, watch),
+    fn perform(
+        &mut self,
+        action: &Action,
+        watch: &mut Watch<'_>,
+    ) -> Result<Performed, ActionError> {
+        let evidence = match action {
+            Action::Program(call) => return self.program(call, watch),
+            Action::Command(command) => run_command(command, watch)?,
             Action::Pack => {
                 let artifact = pack_artifact(&self.source, &self.artifacts)?;
                 let text = artifact_text(&artifact);
                 self.aftermath.artifact = Some(artifact);
-                Ok(text)
+                text
             }
             Action::SetConfig => {
                 let change = self.platform.set_config(&self.variables)?;
-                Ok(config_text(&change))
+                config_text(&change)
             }
             Action::Install(release) => {
                 let release = *release;
                 let artifact =
                     self.aftermath.artifact.as_ref().ok_or(ActionError::NoArtifact { release })?;
                 self.platform.install(release, artifact)?;
-                Ok(format!("release {release} unpacked"))
+                format!("release {release} unpacked")
             }
-            Action::Program(call) => self.program(call, watch),
-            Action::Activate(release) => Ok(self.platform.activate(*release, watch)?),
+            Action::Activate(release) => self.platform.activate(*release, watch)?,
             Action::RemoveOldReleases { keep } => {
                 let removed = self.platform.remove_old_releases(*keep)?;
                 if let Some(artifact) = &self.aftermath.artifact {
                     remove_old_artifacts(&self.artifacts, artifact, *keep)?;
                 }
-                Ok(match removed.as_slice() {
+                match removed.as_slice() {
                     [] => "no old release to remove".to_owned(),
                     removed => {
                         let names: Vec<String> = removed.iter().map(ToString::to_string).collect();
                         format!("old releases removed: {}", names.join(", "))
                     }
-                })
+                }
             }
-            Action::Summarize => Ok(self.summary()),
-        }
+            Action::Summarize => self.summary(),
+        };
+        Ok(evidence.into())
     }
 }
 

@@ -25,7 +25,7 @@ pub use artifact::{
 };
 pub use command::CommandLine;
 pub use event::{Event, RunOutcome, StepOutcome};
-pub use executor::{ActionError, Aftermath, DatabaseChange, Execute, Executor};
+pub use executor::{ActionError, Aftermath, DatabaseChange, Execute, Executor, Performed};
 pub use journal::{Journal, ReadJournalError, Record, Sink, WriteJournalError, read_journal};
 pub use local::{App, AppError, AppSpec, LocalPlatform, LocalPlatformError, Recovery, RunningApp};
 pub use lock::{AcquireLockError, DeployLock, Holder};

@@ -15,10 +15,18 @@ use crate::{
 pub struct ProgramOutput {
     /// What it did, in one line.
     pub summary: String,
+    /// What is worth a look although it did it.
+    pub warnings: Vec<String>,
     /// The backup that it took, where the call was for one.
     pub backup: Option<String>,
     /// The users that it made, where the call was for that.
     pub credentials: Vec<Credential>,
+}
+
+impl ProgramOutput {
+    fn new(summary: String) -> Self {
+        Self { summary, warnings: Vec::new(), backup: None, credentials: Vec::new() }
+    }
 }
 
 /// A user that was just made. The password is shown once, and written nowhere.
@@ -48,14 +56,14 @@ pub enum RunProgramError {
     #[error(transparent)]
     Run(#[from] RunCommandError),
     /// It failed, and said why.
-    #[error("{program} failed: {message}{}", tail_text(.tail))]
+    #[error("{program} failed: {message}{}", tail_text(.found))]
     Failed {
         /// The program.
         program: &'static str,
         /// What it says.
         message: String,
-        /// The last lines of its stderr, where its answer is a bad result and no error.
-        tail: Vec<String>,
+        /// What it found, where its answer is a bad result and no error; else the last lines of its stderr.
+        found: Vec<String>,
         /// The causes that it gives, outermost first.
         #[source]
         causes: Option<Box<Cause>>,
@@ -105,6 +113,38 @@ struct Answer {
     id: Option<String>,
     #[serde(default)]
     users: Vec<User>,
+    #[serde(default, alias = "tests")]
+    checks: Vec<Check>,
+}
+
+/// One check of a report.
+#[derive(Deserialize)]
+struct Check {
+    id: String,
+    outcome: Option<CheckOutcome>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum CheckOutcome {
+    Warned,
+    Failed,
+    CouldNotRun,
+    #[serde(other)]
+    Fine,
+}
+
+impl Check {
+    /// What is worth telling, where the check ended as one of `outcomes`.
+    fn tell(self, outcomes: &[CheckOutcome]) -> Option<String> {
+        let Self { id, outcome, message } = self;
+        let told = outcome.is_some_and(|outcome| outcomes.contains(&outcome));
+        told.then(|| match message {
+            Some(message) => format!("{id}: {message}"),
+            None => id,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -138,9 +178,14 @@ pub fn run_program(
         .variables(variables.iter().cloned());
     let Finished { status, stdout, stderr_tail } =
         process::run(&command, Stdout::Keep, Some(limit), watch)?;
-    let Ok(answer) = serde_json::from_slice::<Answer>(&stdout) else {
+    let Ok(mut answer) = serde_json::from_slice::<Answer>(&stdout) else {
         return Err(RunProgramError::NoAnswer { program, status, tail: stderr_tail });
     };
+    // No program shows a secret; should one do it all the same, it ends here.
+    let texts = [&mut answer.summary, &mut answer.error, &mut answer.hint].into_iter().flatten();
+    for text in texts.chain(&mut answer.causes) {
+        *text = command.redact(text);
+    }
     understand(program, *purpose, status.success(), answer, &stderr_tail)
         .ok_or(RunProgramError::NoAnswer { program, status, tail: stderr_tail })?
 }
@@ -153,21 +198,27 @@ fn understand(
     answer: Answer,
     stderr_tail: &[String],
 ) -> Option<Result<ProgramOutput, RunProgramError>> {
-    let Answer { summary, kind, error, causes, hint, id, users } = answer;
+    let Answer { summary, kind, error, causes, hint, id, users, checks } = answer;
     if !success {
+        let bad = [CheckOutcome::Failed, CheckOutcome::CouldNotRun];
+        let mut found: Vec<String> =
+            checks.into_iter().filter_map(|check| check.tell(&bad)).collect();
         // A program prints its error to stderr, too; once is enough.
-        let tail = if error.is_some() { Vec::new() } else { stderr_tail.to_vec() };
+        if found.is_empty() && error.is_none() {
+            found = stderr_tail.to_vec();
+        }
         let message = error.or(summary)?;
         // Demo users are only for a database that has none; the program decides that in one transaction.
         if purpose == Purpose::CreateUsers && kind.as_deref() == Some("refused") {
-            let summary = message;
-            return Some(Ok(ProgramOutput { summary, backup: None, credentials: Vec::new() }));
+            return Some(Ok(ProgramOutput::new(message)));
         }
         let causes =
             causes.into_iter().rev().fold(None, |next, text| Some(Box::new(Cause { text, next })));
-        return Some(Err(RunProgramError::Failed { program, message, tail, causes, hint }));
+        return Some(Err(RunProgramError::Failed { program, message, found, causes, hint }));
     }
-    let mut output = ProgramOutput { summary: summary?, backup: None, credentials: Vec::new() };
+    let mut output = ProgramOutput::new(summary?);
+    let warned = [CheckOutcome::Warned];
+    output.warnings = checks.into_iter().filter_map(|check| check.tell(&warned)).collect();
     match purpose {
         Purpose::Look | Purpose::ChangeDatabase => {}
         // Without its id nobody could say how to roll back.
@@ -223,6 +274,22 @@ mod tests {
             answered(Purpose::Look, false, json).unwrap(),
             "program failed: 1 of 8 checks failed:\na line"
         );
+    }
+
+    #[test]
+    fn the_checks_that_failed_are_named_and_those_that_warned_are_warnings() {
+        let json = r#"{"summary":"3 checks","checks":[
+            {"id":"tools","outcome":"failed","message":"Missing: A"},
+            {"id":"app","outcome":"could-not-run","message":"no app"},
+            {"id":"defaults","outcome":"warned","message":"1 user"},
+            {"id":"tables","outcome":"passed","message":"ok"}]}"#;
+        assert_eq!(
+            answered(Purpose::Look, false, json).unwrap(),
+            "program failed: 3 checks:\ntools: Missing: A\napp: no app"
+        );
+        let answer = serde_json::from_str(json).unwrap();
+        let output = understand("program", Purpose::Look, true, answer, &[]).unwrap().unwrap();
+        assert_eq!(output.warnings, ["defaults: 1 user"]);
     }
 
     #[test]

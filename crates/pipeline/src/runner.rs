@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Action, ActionError, Event, Execute, OnFailure, Plan, RunOutcome, Sink, Step, StepId,
-    StepOutcome, Todo, Watch, When, WriteJournalError,
+    Action, ActionError, Event, Execute, OnFailure, Performed, Plan, RunOutcome, Sink, Step,
+    StepId, StepOutcome, Todo, Watch, When, WriteJournalError,
 };
 
 /// What a run is known by.
@@ -150,11 +150,13 @@ impl Runner<'_> {
     fn step(&mut self, step: &Step) -> (StepReport, Option<RunError>) {
         let started = Instant::now();
         let mut evidence = Vec::new();
+        let mut warnings = Vec::new();
         let mut error = None;
         let outcome = match &step.todo {
             Todo::Skip(reason) => StepOutcome::Skipped { reason: reason.clone() },
-            Todo::Run(actions) => match self.actions(step, actions, &mut evidence) {
-                Ok(()) => StepOutcome::Done,
+            Todo::Run(actions) => match self.actions(step, actions, &mut evidence, &mut warnings) {
+                Ok(()) if warnings.is_empty() => StepOutcome::Done,
+                Ok(()) => StepOutcome::Warned { reason: warnings.join("\n") },
                 Err(failed @ RunError::Action(_)) if step.on_failure == OnFailure::Warn => {
                     StepOutcome::Warned { reason: failed.chain() }
                 }
@@ -180,6 +182,7 @@ impl Runner<'_> {
         step: &Step,
         actions: &[Action],
         evidence: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), RunError> {
         let inputs = self.plan.fingerprint(step);
         self.sink.emit(&Event::StepStarted { step: step.id, inputs })?;
@@ -187,12 +190,14 @@ impl Runner<'_> {
             if (self.interrupted)() && step.when == When::AllWell {
                 return Err(RunError::Interrupted(None));
             }
-            evidence.push(self.action(step.id, action)?);
+            let performed = self.action(step.id, action)?;
+            evidence.push(performed.evidence);
+            warnings.extend(performed.warnings);
         }
         Ok(())
     }
 
-    fn action(&mut self, step: StepId, action: &Action) -> Result<String, RunError> {
+    fn action(&mut self, step: StepId, action: &Action) -> Result<Performed, RunError> {
         let Self { plan: _, executor, sink, interrupted } = self;
         let mut unwritten = None;
         let mut take = |stream, line: &str| {
@@ -206,7 +211,7 @@ impl Runner<'_> {
             (Err(error), _) if interrupted() => Err(RunError::Interrupted(Some(Box::new(error)))),
             (Err(error), _) => Err(RunError::Action(Box::new(error))),
             (Ok(_), Some(error)) => Err(error.into()),
-            (Ok(evidence), None) => Ok(evidence),
+            (Ok(performed), None) => Ok(performed),
         }
     }
 }

@@ -143,6 +143,13 @@ impl Project {
         command
     }
 
+    /// Whether the programs of a whole deployment are there.
+    pub(crate) fn has_programs(&self) -> bool {
+        let needed =
+            ["backup-database", "import-tool-access", "migrate-db", "omnitool", "smoke-tests"];
+        needed.iter().all(|program| self.programs.join(program).is_file())
+    }
+
     /// Runs `cargo xtask` with these arguments.
     pub(crate) fn xtask(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()

@@ -11,6 +11,7 @@ use crate::project::{Project, stderr, stdout};
 #[test]
 fn two_deployments_with_the_real_programs() {
     let project = Project::with_real_programs();
+    assert!(project.has_programs(), "run `cargo build --workspace --bins` first");
     let first = project.deploy(&[]);
     assert_eq!(first.status.code(), Some(0), "{}{}", stdout(&first), stderr(&first));
     let text = stdout(&first);

@@ -4,9 +4,9 @@ use std::{cell::Cell, path::PathBuf};
 
 use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Action, ActionError, DatabaseState, Event, Execute, PackArtifactError, Plan, RunError, RunInfo,
-    RunReport, Sink, Site, Situation, StagingOptions, StepId, StepOutcome, Stream, Watch,
-    WriteJournalError, run,
+    Action, ActionError, DatabaseState, Event, Execute, PackArtifactError, Performed, Plan,
+    RunError, RunInfo, RunReport, Sink, Site, Situation, StagingOptions, StepId, StepOutcome,
+    Stream, Watch, WriteJournalError, run,
 };
 
 use crate::fake::Events;
@@ -18,7 +18,11 @@ struct Recorder {
 }
 
 impl Execute for Recorder {
-    fn perform(&mut self, action: &Action, watch: &mut Watch<'_>) -> Result<String, ActionError> {
+    fn perform(
+        &mut self,
+        action: &Action,
+        watch: &mut Watch<'_>,
+    ) -> Result<Performed, ActionError> {
         let text = action.to_string();
         watch.line(Stream::Stderr, "working");
         let fails = self.fails.is_some_and(|part| text.contains(part));
@@ -27,7 +31,7 @@ impl Execute for Recorder {
             let file = "data/tools.toml".to_owned();
             return Err(PackArtifactError::MissingData { file }.into());
         }
-        Ok("ok".to_owned())
+        Ok("ok".to_owned().into())
     }
 }
 
