@@ -1,0 +1,219 @@
+//! The app's state and its routes.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRequestParts},
+    http::{HeaderMap, request::Parts},
+    middleware,
+    routing::{get, post},
+};
+use omnitool_database::{
+    AnyConnection,
+    pool::{self, Pool},
+};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use tokio::sync::Semaphore;
+
+use crate::{
+    asset,
+    attempts::Attempts,
+    cookie::{self, Kind, Scheme},
+    error::PageError,
+    frame, handler, health,
+    session::{self, Viewer},
+    token::Token,
+};
+
+/// The greatest request body; the longest form is a login.
+const BODY_LIMIT: usize = 64 << 10;
+/// Connections to the database. SQLite needs no more; the smallest PostgreSQL plans have 20 for everybody.
+const CONNECTIONS: u32 = 8;
+/// How long a request waits for a connection.
+pub(crate) const CONNECTION_WAIT: Duration = Duration::from_millis(1500);
+
+/// What the app has to know about itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The environment, shown on each page unless it is production.
+    pub environment: EnvironmentName,
+    /// The release that runs, as `/health` says it.
+    pub release: String,
+    /// The app's database.
+    pub database_url: DatabaseUrl,
+    /// What stands between the app and its visitors.
+    pub front: Front,
+}
+
+/// What stands between the app and its visitors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing: addresses are those of the connections, and nothing is encrypted.
+    Nothing,
+    /// Heroku's router, whose headers say the visitor's address, the scheme, and the request's id.
+    HerokuRouter,
+}
+
+/// The app: cheap to clone, all clones are one.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    pool: Pool,
+    /// One permit per connection, so that waiting for one occupies no thread.
+    connections: Arc<Semaphore>,
+    /// Bounds how many passwords are checked at once: each takes a core for tens of milliseconds, and 19 MiB.
+    hashing: Arc<Semaphore>,
+    attempts: Attempts,
+    server_errors: AtomicU64,
+}
+
+/// A request's visitor, as far as the request alone tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    pub(crate) scheme: Scheme,
+    pub(crate) address: IpAddr,
+    /// The session that the browser claims to have.
+    pub(crate) session: Option<Token>,
+    /// What forms are tied to where there is no session.
+    pub(crate) form: Option<Token>,
+}
+
+/// Where the connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+impl App {
+    /// The app. It connects to its database when it first needs it.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let pool = pool::new(&settings.database_url, CONNECTIONS, CONNECTION_WAIT);
+        // Half of the cores, so that logins leave the other half to everything else.
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1);
+        Self(Arc::new(Inner {
+            settings,
+            pool,
+            connections: Arc::new(Semaphore::new(CONNECTIONS as usize)),
+            hashing: Arc::new(Semaphore::new(cores)),
+            attempts: Attempts::default(),
+            server_errors: AtomicU64::new(0),
+        }))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn environment(&self) -> EnvironmentName {
+        self.0.settings.environment
+    }
+
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.0.attempts
+    }
+
+    pub(crate) fn count_server_error(&self) {
+        self.0.server_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn server_errors(&self) -> u64 {
+        self.0.server_errors.load(Ordering::Relaxed)
+    }
+
+    /// Runs `body` with a connection, on a thread that may block.
+    pub(crate) async fn database<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&mut AnyConnection) -> Result<T, PageError> + Send + 'static,
+    ) -> Result<T, PageError> {
+        let permit = Arc::clone(&self.0.connections).acquire_owned().await?;
+        let app = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut conn = app.0.pool.get()?;
+            body(&mut conn)
+        })
+        .await?
+    }
+
+    /// Runs `body` with a connection and whoever is logged in, if anybody is.
+    pub(crate) async fn with_visitor<T: Send + 'static>(
+        &self,
+        visit: &Visit,
+        body: impl FnOnce(&mut AnyConnection, Option<Viewer>) -> Result<T, PageError> + Send + 'static,
+    ) -> Result<T, PageError> {
+        let token = visit.session.clone();
+        self.database(move |conn| {
+            let viewer = match &token {
+                Some(token) => session::find(conn, token)?,
+                None => None,
+            };
+            body(conn, viewer)
+        })
+        .await
+    }
+
+    /// Runs `body`, which hashes a password, when its turn has come.
+    pub(crate) async fn hash<T: Send + 'static>(
+        &self,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PageError> {
+        let permit = Arc::clone(&self.0.hashing).acquire_owned().await?;
+        let result = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            body()
+        });
+        Ok(result.await?)
+    }
+
+    /// The address and scheme of the visitor: the connection's, or what a trusted router says.
+    pub(crate) fn origin(&self, headers: &HeaderMap, peer: Option<&Peer>) -> (IpAddr, Scheme) {
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+        if self.0.settings.front == Front::Nothing {
+            return (peer, Scheme::Http);
+        }
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        // The router appends to what the visitor claims, so only the last address is true.
+        let address =
+            text("x-forwarded-for").and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+        let scheme = match text("x-forwarded-proto") {
+            Some("https") => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        (address.unwrap_or(peer), scheme)
+    }
+}
+
+impl FromRequestParts<App> for Visit {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        let (address, scheme) = app.origin(&parts.headers, parts.extensions.get());
+        let read = |kind| cookie::read(&parts.headers, app.environment(), kind, scheme);
+        Ok(Self { scheme, address, session: read(Kind::Session), form: read(Kind::Form) })
+    }
+}
+
+/// All routes with everything around them.
+pub(crate) fn router(app: &App) -> Router {
+    Router::new()
+        .route("/", get(handler::home))
+        .route("/login", get(handler::login_page).post(handler::log_in))
+        .route("/logout", post(handler::log_out))
+        .route("/dashboard", get(handler::dashboard))
+        .route("/health", get(health::health))
+        .route("/static/{name}", get(asset::asset))
+        // The tools' routes are in the database.
+        .fallback_service(get(handler::tool).with_state(app.clone()))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(app.clone(), frame::frame))
+        .with_state(app.clone())
+}

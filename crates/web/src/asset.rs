@@ -1,0 +1,73 @@
+//! The style sheet, the script and the icon, compiled in.
+
+use std::sync::LazyLock;
+
+use axum::{
+    extract::{Path, Request},
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{error::PageError, token};
+
+/// A file under `/static/`.
+struct Asset {
+    name: &'static str,
+    media_type: &'static str,
+    content: &'static str,
+}
+
+const ASSETS: [Asset; 3] = [
+    Asset {
+        name: "app.css",
+        media_type: "text/css; charset=utf-8",
+        content: include_str!("../assets/app.css"),
+    },
+    Asset {
+        name: "app.js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../assets/app.js"),
+    },
+    Asset {
+        name: "icon.svg",
+        media_type: "image/svg+xml",
+        content: include_str!("../assets/icon.svg"),
+    },
+];
+
+/// The versions of [`ASSETS`]: each changes with the content.
+static VERSIONS: LazyLock<[String; 3]> =
+    LazyLock::new(|| ASSETS.map(|asset| token::hex(&Sha256::digest(asset.content)[..8])));
+
+/// The addresses under which pages link the assets.
+pub(crate) struct Links {
+    pub(crate) style: String,
+    pub(crate) script: String,
+    pub(crate) icon: String,
+}
+
+/// The addresses under which pages link the assets; a new content has a new one.
+pub(crate) fn links() -> Links {
+    let [style, script, icon] =
+        [0, 1, 2].map(|at| format!("/static/{}?v={}", ASSETS[at].name, VERSIONS[at]));
+    Links { style, script, icon }
+}
+
+pub(crate) async fn asset(
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, PageError> {
+    let found = ASSETS.iter().zip(VERSIONS.iter()).find(|(asset, _)| asset.name == name);
+    let (asset, version) = found.ok_or(PageError::NotFound)?;
+    let current = request.uri().query().and_then(|query| query.strip_prefix("v=")) == Some(version);
+    // Under another version's address, an older or newer release was meant.
+    let cache = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let tag = format!("\"{version}\"");
+    let headers = [(header::CACHE_CONTROL, cache), (header::ETAG, tag.as_str())];
+    let known = request.headers().get(header::IF_NONE_MATCH);
+    if known.is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    Ok((headers, [(header::CONTENT_TYPE, asset.media_type)], asset.content).into_response())
+}

@@ -1,0 +1,143 @@
+//! What surrounds every request: its id, its time limit, its log line, error pages and security headers.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Redirect, Response},
+};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::{
+    app::{App, Front, Peer},
+    cookie::Scheme,
+    error::{Explanation, PageError},
+    page, token,
+};
+
+/// How long an answer may take.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(15);
+
+/// Nothing but our own style sheet, script and icon; forms go only to us, and nobody frames us.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const SECURITY_HEADERS: [(&str, &str); 7] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("referrer-policy", "same-origin"),
+    ("x-content-type-options", "nosniff"),
+    // For browsers that do not know `frame-ancestors`.
+    ("x-frame-options", "DENY"),
+];
+
+pub(crate) async fn frame(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&app, request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (client, scheme) = app.origin(request.headers(), request.extensions().get::<Peer>());
+    let span = tracing::error_span!("request", id);
+
+    let mut response = match to_https(&app, &request) {
+        Some(redirect) => redirect,
+        None => answer(request, next).instrument(span.clone()).await,
+    };
+    add_error_page(&app, &mut response, &id);
+    add_headers(response.headers_mut(), scheme, &id);
+
+    let status = response.status();
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let _entered = span.enter();
+    let frequent = path == "/health" || path.starts_with("/static/");
+    // An unwell app says so at /health with a 503, which is no error of the app's.
+    if status.is_server_error() && path != "/health" {
+        app.count_server_error();
+        tracing::error!(%client, duration_ms, "{method} {path} answered {}", status.as_u16());
+    } else if frequent {
+        tracing::debug!(%client, duration_ms, "{method} {path} answered {}", status.as_u16());
+    } else {
+        tracing::info!(%client, duration_ms, "{method} {path} answered {}", status.as_u16());
+    }
+    response
+}
+
+/// Runs the request as a task of its own, so that a panic is an answer, too; it ends with the connection.
+async fn answer(request: Request, next: Next) -> Response {
+    let mut task = JoinSet::new();
+    task.spawn(next.run(request).in_current_span());
+    match tokio::time::timeout(TIME_LIMIT, task.join_next()).await {
+        Ok(Some(Ok(response))) => response,
+        Ok(Some(Err(error))) => PageError::Task(error).into_response(),
+        Ok(None) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(_) => PageError::TooSlow(TIME_LIMIT).into_response(),
+    }
+}
+
+/// The router's id for the request where there is a router, else a random one.
+fn request_id(app: &App, headers: &HeaderMap) -> String {
+    let given = match app.settings().front {
+        Front::Nothing => None,
+        Front::HerokuRouter => headers.get("x-request-id").and_then(|value| value.to_str().ok()),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match given.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(plain)) {
+        Some(id) => id.to_owned(),
+        None => {
+            let mut bytes = [0; 8];
+            // It only tells requests apart; without randomness they are told apart by their times.
+            let _ = getrandom::fill(&mut bytes);
+            token::hex(&bytes)
+        }
+    }
+}
+
+/// Sends a visitor who came to Heroku's router in clear text to the same page over TLS.
+fn to_https(app: &App, request: &Request) -> Option<Response> {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let clear = app.settings().front == Front::HerokuRouter
+        && text("x-forwarded-proto") == Some("http")
+        && matches!(*request.method(), Method::GET | Method::HEAD);
+    if !clear {
+        return None;
+    }
+    let page = request.uri().path_and_query().map_or("/", |page| page.as_str());
+    Some(Redirect::permanent(&format!("https://{}{page}", text("host")?)).into_response())
+}
+
+/// Gives an error that has no page one in the app's layout.
+fn add_error_page(app: &App, response: &mut Response, id: &str) {
+    let status = response.status();
+    let typed = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let has_page = typed.is_some_and(|kind| !kind.starts_with("text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || has_page {
+        return;
+    }
+    let explanation = response.extensions().get::<Explanation>().copied();
+    let explanation = explanation.unwrap_or_else(|| Explanation::of(status));
+    let page = page::error(app.settings(), status, explanation, id);
+    *response.body_mut() = Body::from(page.into_string());
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+}
+
+fn add_headers(headers: &mut HeaderMap, scheme: Scheme, id: &str) {
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if scheme == Scheme::Https {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    // Pages are of one visitor and one moment; assets say otherwise themselves.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert("x-request-id", id);
+    }
+}

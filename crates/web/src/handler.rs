@@ -1,0 +1,206 @@
+//! What each page does.
+
+use std::time::Instant;
+
+use axum::{
+    Form,
+    extract::{State, rejection::FormRejection},
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
+};
+use maud::Markup;
+use omnitool_tool_access as access;
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use crate::{
+    app::{App, Visit},
+    attempts::TooMany,
+    cookie::{self, Kind},
+    error::PageError,
+    form::{Destination, EmptyForm, LoginForm, Posted},
+    page::{self, Login, LoginProblem},
+    password::{self, Verdict},
+    session::{self, Viewer},
+    store,
+    token::Token,
+    user,
+};
+
+/// The query of the login page.
+#[derive(Default, Deserialize)]
+pub(crate) struct LoginQuery {
+    #[serde(default)]
+    next: String,
+}
+
+/// The query of the dashboard.
+#[derive(Default, Deserialize)]
+pub(crate) struct DashboardQuery {
+    #[serde(default)]
+    q: String,
+}
+
+pub(crate) async fn home(State(app): State<App>, visit: Visit) -> Result<Markup, PageError> {
+    // Without a session, the page is there even when the database is not.
+    let viewer = match visit.session {
+        Some(_) => app.with_visitor(&visit, |_, viewer| Ok(viewer)).await?,
+        None => None,
+    };
+    Ok(page::home(app.settings(), login(&visit, viewer).as_ref()))
+}
+
+pub(crate) async fn login_page(
+    State(app): State<App>,
+    visit: Visit,
+    query: Result<Form<LoginQuery>, FormRejection>,
+) -> Result<Response, PageError> {
+    let next = query.ok().and_then(|Form(query)| Destination::parse(&query.next));
+    if visit.session.is_some() && app.with_visitor(&visit, |_, viewer| Ok(viewer)).await?.is_some()
+    {
+        return Ok(to(next.as_ref()));
+    }
+    show_login(&app, &visit, StatusCode::OK, next.as_ref(), "", None)
+}
+
+pub(crate) async fn log_in(
+    State(app): State<App>,
+    Posted { visit, form }: Posted<LoginForm>,
+) -> Result<Response, PageError> {
+    let next = Destination::parse(&form.next);
+    let LoginForm { username, password, .. } = form;
+    let refuse = |status, problem| {
+        // A password typed into the wrong field is not shown on a screen.
+        let shown = if username.chars().count() <= user::MAX_USERNAME { &*username } else { "" };
+        show_login(&app, &visit, status, next.as_ref(), shown, Some(problem))
+    };
+    let attempt = match app.attempts().begin(visit.address, &username, Instant::now()) {
+        Ok(attempt) => attempt,
+        Err(TooMany { retry_after }) => {
+            tracing::warn!(client = %visit.address, "too many attempts to log in");
+            let mut response =
+                refuse(StatusCode::TOO_MANY_REQUESTS, LoginProblem::TooMany(retry_after))?;
+            let seconds = HeaderValue::from(retry_after.as_secs() + 1);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            return Ok(response);
+        }
+    };
+    let credential = if username.chars().count() > user::MAX_USERNAME
+        || password.expose_secret().len() > password::MAX_BYTES
+    {
+        None
+    } else {
+        let username = username.clone();
+        app.database(move |conn| Ok(store::find_credential(conn, &username)?)).await?
+    };
+    // Checked in any case: how long the answer takes must not tell who exists or is active.
+    let verdict = {
+        let hash = credential.as_ref().map(|row| row.password_hash.clone());
+        app.hash(move || password::verify(&password, hash.as_deref())).await?
+    };
+    let user_id = match credential {
+        Some(row) if row.is_active && verdict == Verdict::Right => row.user_id,
+        _ => return refuse(StatusCode::UNAUTHORIZED, LoginProblem::Wrong),
+    };
+    app.attempts().succeeded(attempt);
+    let token = Token::generate()?;
+    let (opened, before) = (token.clone(), visit.session.clone());
+    app.database(move |conn| Ok(session::open(conn, user_id, &opened, before.as_ref())?)).await?;
+    let (environment, scheme) = (app.environment(), visit.scheme);
+    let seconds = Some(session::LIFETIME.num_seconds());
+    let cookies = AppendHeaders([
+        (header::SET_COOKIE, cookie::set(environment, Kind::Session, scheme, &token, seconds)),
+        (header::SET_COOKIE, cookie::clear(environment, Kind::Form, scheme)),
+    ]);
+    Ok((cookies, to(next.as_ref())).into_response())
+}
+
+pub(crate) async fn log_out(
+    State(app): State<App>,
+    Posted { visit, form: _ }: Posted<EmptyForm>,
+) -> Result<Response, PageError> {
+    if let Some(token) = visit.session {
+        app.database(move |conn| Ok(session::close(conn, &token)?)).await?;
+    }
+    let forget = cookie::clear(app.environment(), Kind::Session, visit.scheme);
+    Ok(([(header::SET_COOKIE, forget)], Redirect::to("/")).into_response())
+}
+
+pub(crate) async fn dashboard(
+    State(app): State<App>,
+    visit: Visit,
+    uri: Uri,
+    query: Result<Form<DashboardQuery>, FormRejection>,
+) -> Result<Markup, PageError> {
+    let here = here(&uri);
+    let (viewer, tools) = app
+        .with_visitor(&visit, |conn, viewer| {
+            let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
+            let tools = access::tools_for(conn, viewer.id)?;
+            Ok((viewer, tools))
+        })
+        .await?;
+    let query = query.map_or_else(|_| String::new(), |Form(query)| query.q);
+    let login = login(&visit, Some(viewer));
+    Ok(page::dashboard(app.settings(), login.as_ref(), &tools, &query))
+}
+
+/// The built-in page of the tool at this path.
+pub(crate) async fn tool(
+    State(app): State<App>,
+    visit: Visit,
+    uri: Uri,
+) -> Result<Markup, PageError> {
+    let (here, route) = (here(&uri), uri.path().to_owned());
+    let (viewer, tool) = app
+        .with_visitor(&visit, move |conn, viewer| {
+            let candidates = store::list_tools_at(conn, &route)?;
+            if candidates.is_empty() {
+                return Err(PageError::NotFound);
+            }
+            let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
+            for tool in candidates {
+                if access::may_use(conn, viewer.id, tool.id)? {
+                    return Ok((viewer, tool));
+                }
+            }
+            Err(PageError::Forbidden)
+        })
+        .await?;
+    Ok(page::tool(app.settings(), login(&visit, Some(viewer)).as_ref(), &tool))
+}
+
+/// The login page, with the cookie that its form is tied to where the browser has none.
+fn show_login(
+    app: &App,
+    visit: &Visit,
+    status: StatusCode,
+    next: Option<&Destination>,
+    username: &str,
+    problem: Option<LoginProblem>,
+) -> Result<Response, PageError> {
+    let page = |token: &Token| {
+        page::login(app.settings(), &token.form_token(), next, username, problem.as_ref())
+    };
+    if let Some(token) = visit.session.as_ref().or(visit.form.as_ref()) {
+        return Ok((status, page(token)).into_response());
+    }
+    let token = Token::generate()?;
+    let keep = cookie::set(app.environment(), Kind::Form, visit.scheme, &token, None);
+    Ok((status, [(header::SET_COOKIE, keep)], page(&token)).into_response())
+}
+
+/// Whoever is logged in, with what a page needs for the way out.
+fn login(visit: &Visit, viewer: Option<Viewer>) -> Option<Login> {
+    let form_token = visit.session.as_ref()?.form_token();
+    Some(Login { viewer: viewer?, form_token })
+}
+
+fn to(next: Option<&Destination>) -> Response {
+    Redirect::to(next.map_or("/dashboard", Destination::as_str)).into_response()
+}
+
+fn here(uri: &Uri) -> Destination {
+    let page = uri.path_and_query().map_or("/", |page| page.as_str());
+    Destination::parse(page).unwrap_or_default()
+}

@@ -1,0 +1,274 @@
+//! The pages. Whatever is put into them is escaped.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use maud::{DOCTYPE, Markup, html};
+use omnitool_environment::EnvironmentName;
+use omnitool_tool_access::Tool;
+
+use crate::{
+    app::Settings, asset, error::Explanation, form::Destination, session::Viewer, store::ToolRow,
+};
+
+/// Whoever is logged in, with what a page needs for the way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) viewer: Viewer,
+    pub(crate) form_token: String,
+}
+
+/// Why nobody was logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginProblem {
+    /// The same for an unknown name, a wrong password, and a user who is not active.
+    Wrong,
+    /// Too many attempts; the next is allowed after this.
+    TooMany(Duration),
+}
+
+pub(crate) fn home(settings: &Settings, login: Option<&Login>) -> Markup {
+    let body = html! {
+        section.hero {
+            h1 { "Your tools, in one place" }
+            @match login {
+                Some(login) => {
+                    p { "You are logged in as " strong { (login.viewer.username) } "." }
+                    p { a.button href="/dashboard" { "Open your tools" } }
+                }
+                None => {
+                    p { "Log in to see the tools that you may use." }
+                    p { a.button href="/login" { "Log in" } }
+                }
+            }
+        }
+    };
+    layout(settings, "Home", login, &body)
+}
+
+/// The login page. `next` is where it leads, `username` what was typed before.
+pub(crate) fn login(
+    settings: &Settings,
+    form_token: &str,
+    next: Option<&Destination>,
+    username: &str,
+    problem: Option<&LoginProblem>,
+) -> Markup {
+    let body = html! {
+        section.narrow {
+            h1 { "Log in" }
+            @if let Some(problem) = problem {
+                p.problem role="alert" {
+                    @match problem {
+                        LoginProblem::Wrong => "The user name or the password is wrong.",
+                        LoginProblem::TooMany(wait) => {
+                            "Too many attempts. Try again in "
+                            (minutes(*wait)) "."
+                        }
+                    }
+                }
+            }
+            form method="post" action="/login" {
+                input type="hidden" name="form_token" value=(form_token);
+                @if let Some(next) = next {
+                    input type="hidden" name="next" value=(next.as_str());
+                }
+                label for="username" { "User name" }
+                input #username name="username" type="text" autocomplete="username" autocapitalize="none"
+                    spellcheck="false" required autofocus[username.is_empty()] value=(username);
+                label for="password" { "Password" }
+                input #password name="password" type="password" autocomplete="current-password" required
+                    autofocus[!username.is_empty()];
+                button type="submit" { "Log in" }
+            }
+        }
+    };
+    layout(settings, "Log in", None, &body)
+}
+
+pub(crate) fn dashboard(
+    settings: &Settings,
+    login: Option<&Login>,
+    tools: &[Tool],
+    query: &str,
+) -> Markup {
+    let shown: Vec<&Tool> = tools.iter().filter(|tool| matches(tool, query)).collect();
+    let body = html! {
+        h1 { "Your tools" }
+        @if tools.is_empty() {
+            p { "You have no tools yet. Ask an administrator for those that you need." }
+        } @else {
+            form.search role="search" method="get" action="/dashboard" {
+                label for="search" { "Search your tools" }
+                div.row {
+                    input #search name="q" type="search" value=(query) autocomplete="off" maxlength="200"
+                        aria-describedby="count";
+                    button type="submit" { "Search" }
+                }
+            }
+            p #count role="status" { (count(shown.len(), tools.len())) }
+            ul.tools {
+                @for tool in &shown {
+                    li {
+                        a href=(tool.route) { (tool.name) }
+                        @if !tool.description.is_empty() { p { (tool.description) } }
+                    }
+                }
+            }
+            @if shown.is_empty() {
+                p { a href="/dashboard" { "Show all your tools" } }
+            }
+        }
+    };
+    layout(settings, "Your tools", login, &body)
+}
+
+/// The built-in page of a tool.
+pub(crate) fn tool(settings: &Settings, login: Option<&Login>, tool: &ToolRow) -> Markup {
+    let ToolRow { id: _, name, description } = tool;
+    let body = html! {
+        p { a href="/dashboard" { "Your tools" } }
+        h1 { (name) }
+        @if !description.is_empty() { p { (description) } }
+    };
+    layout(settings, name, login, &body)
+}
+
+/// An error page. `id` is the request's, for whoever looks into the log.
+pub(crate) fn error(
+    settings: &Settings,
+    status: StatusCode,
+    explanation: Explanation,
+    id: &str,
+) -> Markup {
+    let Explanation { title, text } = explanation;
+    let body = html! {
+        h1 { (title) }
+        p { (text) }
+        @if status.is_server_error() {
+            p { "When you report this, name the request " code { (id) } "." }
+        }
+        p { a href="/dashboard" { "Your tools" } }
+    };
+    layout(settings, title, None, &body)
+}
+
+/// Every page, made from samples, for `omnitool check`.
+pub(crate) fn samples(settings: &Settings) -> Vec<(&'static str, String)> {
+    let hostile = "<script>alert(1)</script>\"'&".to_owned();
+    let login_sample = Login {
+        viewer: Viewer { id: 1, username: hostile.clone(), is_admin: true },
+        form_token: hostile.clone(),
+    };
+    let login_sample = Some(&login_sample);
+    let tools = [Tool {
+        id: 1,
+        name: hostile.clone(),
+        description: hostile.clone(),
+        route: hostile.clone(),
+    }];
+    let row = ToolRow { id: 1, name: hostile.clone(), description: hostile.clone() };
+    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+    let next = Destination::default();
+    let wrong = LoginProblem::Wrong;
+    let pages = [
+        ("home", home(settings, login_sample)),
+        ("login", login(settings, &hostile, Some(&next), &hostile, Some(&wrong))),
+        ("dashboard", dashboard(settings, login_sample, &tools, "script")),
+        ("empty dashboard", dashboard(settings, login_sample, &[], &hostile)),
+        ("tool", tool(settings, login_sample, &row)),
+        ("error", error(settings, failed, Explanation::of(failed), &hostile)),
+    ];
+    pages.into_iter().map(|(name, page)| (name, page.into_string())).collect()
+}
+
+fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup) -> Markup {
+    let links = asset::links();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · omnitool" }
+                link rel="icon" href=(links.icon) type="image/svg+xml";
+                link rel="stylesheet" href=(links.style);
+                script src=(links.script) defer {}
+            }
+            body {
+                a.skip href="#content" { "Skip to the content" }
+                header {
+                    nav aria-label="Main" {
+                        a.brand href="/" { "omnitool" }
+                        @if settings.environment != EnvironmentName::Production {
+                            span.environment { (settings.environment) }
+                        }
+                        @match login {
+                            Some(login) => {
+                                a href="/dashboard" { "Your tools" }
+                                span.who {
+                                    (login.viewer.username)
+                                    @if login.viewer.is_admin { " (admin)" }
+                                }
+                                form method="post" action="/logout" {
+                                    input type="hidden" name="form_token" value=(login.form_token);
+                                    button.quiet type="submit" { "Log out" }
+                                }
+                            }
+                            None => span.who {},
+                        }
+                    }
+                }
+                main #content { (body) }
+                footer { p { "Release " (settings.release) } }
+            }
+        }
+    }
+}
+
+fn matches(tool: &Tool, query: &str) -> bool {
+    let text = format!("{} {}", tool.name, tool.description).to_lowercase();
+    query.to_lowercase().split_whitespace().all(|word| text.contains(word))
+}
+
+fn count(shown: usize, all: usize) -> String {
+    match (shown, all) {
+        (1, 1) => "1 tool".to_owned(),
+        (shown, all) if shown == all => format!("{all} tools"),
+        (shown, all) => format!("{shown} of {all} tools"),
+    }
+}
+
+fn minutes(wait: Duration) -> String {
+    match wait.as_secs().div_ceil(60) {
+        0 | 1 => "a minute".to_owned(),
+        more => format!("{more} minutes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool_named(name: &str, description: &str) -> Tool {
+        let (name, description) = (name.to_owned(), description.to_owned());
+        Tool { id: 1, name, description, route: "/x".to_owned() }
+    }
+
+    #[test]
+    fn a_search_finds_words_in_any_order_and_case() {
+        let tool = tool_named("Invoice Generator", "Generate PDF invoices");
+        for query in ["", "  ", "invoice", "PDF gener", "generator INVOICE"] {
+            assert!(matches(&tool, query), "{query}");
+        }
+        assert!(!matches(&tool, "invoice email"));
+    }
+
+    #[test]
+    fn counts_and_waits_are_said_in_words() {
+        assert_eq!([count(1, 1), count(3, 3), count(0, 3)], ["1 tool", "3 tools", "0 of 3 tools"]);
+        assert_eq!(minutes(Duration::from_secs(30)), "a minute");
+        assert_eq!(minutes(Duration::from_secs(61)), "2 minutes");
+    }
+}

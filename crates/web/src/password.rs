@@ -1,0 +1,181 @@
+//! Passwords and their hashes.
+
+use argon2::{
+    Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _,
+    password_hash::{self, SaltString},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// The least number of characters in a password.
+pub(crate) const MIN_LENGTH: usize = 12;
+/// The greatest number of bytes; more would only be work for the server.
+pub(crate) const MAX_BYTES: usize = 1024;
+
+/// A hash that no password has, checked where there is no user, so that an answer takes as long as for one who exists.
+const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$b21uaXRvb2wgbm9ib2R5IQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A password that is good enough to be set. Its `Debug` does not show it.
+#[derive(Clone, Debug)]
+pub struct Password(SecretString);
+
+/// A text that is no good password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPasswordError {
+    /// It could be guessed.
+    #[error("the password has {characters} characters, and needs at least {MIN_LENGTH}")]
+    TooShort {
+        /// How many it has.
+        characters: usize,
+    },
+    /// It is no password that a person would use.
+    #[error("the password is longer than {MAX_BYTES} bytes")]
+    TooLong,
+}
+
+/// A password cannot be generated or hashed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HashPasswordError {
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// The hash function failed.
+    #[error("cannot hash the password")]
+    Hash(#[source] password_hash::Error),
+}
+
+/// Whether a password is the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Right,
+    Wrong,
+}
+
+impl Password {
+    /// Accepts `text` as a password.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is too short or absurdly long.
+    pub fn new(text: SecretString) -> Result<Self, InvalidPasswordError> {
+        let characters = text.expose_secret().chars().count();
+        if characters < MIN_LENGTH {
+            return Err(InvalidPasswordError::TooShort { characters });
+        }
+        if text.expose_secret().len() > MAX_BYTES {
+            return Err(InvalidPasswordError::TooLong);
+        }
+        Ok(Self(text))
+    }
+
+    /// A random password of 100 bits that can be read out: `h7kq2-…`, without characters that look alike.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the system gives no random numbers.
+    pub fn generate() -> Result<Self, HashPasswordError> {
+        // 32 characters, so that each random byte picks one evenly.
+        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        let mut bytes = [0; 20];
+        getrandom::fill(&mut bytes).map_err(HashPasswordError::Random)?;
+        let mut text = String::new();
+        for (at, byte) in bytes.iter().enumerate() {
+            if at > 0 && at % 5 == 0 {
+                text.push('-');
+            }
+            text.push(char::from(ALPHABET[usize::from(byte % 32)]));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The password itself, to be shown once to the person who made it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// Its Argon2id hash in PHC format, with the parameters that are recommended now. Takes tens of milliseconds.
+    pub(crate) fn hash(&self) -> Result<String, HashPasswordError> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(HashPasswordError::Random)?;
+        let salt = SaltString::encode_b64(&salt).map_err(HashPasswordError::Hash)?;
+        let hash = Argon2::default()
+            .hash_password(self.expose().as_bytes(), &salt)
+            .map_err(HashPasswordError::Hash)?;
+        Ok(hash.to_string())
+    }
+}
+
+/// Checks `given` against `hash`. Takes as long where there is no hash, or one that is no Argon2 hash.
+pub(crate) fn verify(given: &SecretString, hash: Option<&str>) -> Verdict {
+    let stored = hash.and_then(|hash| PasswordHash::new(hash).ok());
+    let stored = stored.filter(|hash| hash.hash.is_some() && hash.algorithm.as_str() == "argon2id");
+    let known = stored.is_some();
+    let Some(hash) = stored.or_else(|| PasswordHash::new(NOBODYS_HASH).ok()) else {
+        return Verdict::Wrong;
+    };
+    let same = Argon2::default().verify_password(given.expose_secret().as_bytes(), &hash).is_ok();
+    if known && same { Verdict::Right } else { Verdict::Wrong }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn only_the_right_password_is_right() {
+        let password = Password::new("correct horse".to_owned().into()).unwrap();
+        let hash = password.hash().unwrap();
+        assert_ne!(hash, password.hash().unwrap(), "each hash has its own salt");
+        assert_eq!(verify(&"correct horse".to_owned().into(), Some(&hash)), Verdict::Right);
+        for wrong in ["", "Correct horse", "correct horse "] {
+            assert_eq!(verify(&wrong.to_owned().into(), Some(&hash)), Verdict::Wrong);
+        }
+    }
+
+    #[test]
+    fn without_a_usable_hash_every_password_is_wrong() {
+        for hash in
+            [None, Some(""), Some("!"), Some("scrypt:32768:8:1$x$y"), Some("$argon2id$v=19")]
+        {
+            assert_eq!(verify(&"!".to_owned().into(), hash), Verdict::Wrong, "{hash:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_for_nobody_costs_as_much_as_a_real_one() {
+        let real = Password::generate().unwrap().hash().unwrap();
+        let (real, nobody) =
+            (PasswordHash::new(&real).unwrap(), PasswordHash::new(NOBODYS_HASH).unwrap());
+        assert_eq!(real.algorithm, nobody.algorithm);
+        assert_eq!(real.version, nobody.version);
+        assert_eq!(real.params.to_string(), nobody.params.to_string());
+        assert_eq!(real.hash.unwrap().len(), nobody.hash.unwrap().len());
+        // What OWASP asks of Argon2id at least.
+        assert_eq!(real.params.to_string(), "m=19456,t=2,p=1");
+    }
+
+    #[test]
+    fn a_generated_password_is_good_and_new_each_time() {
+        let passwords: BTreeSet<String> =
+            (0..20).map(|_| Password::generate().unwrap().expose().to_owned()).collect();
+        assert_eq!(passwords.len(), 20);
+        for password in passwords {
+            assert_eq!(password.len(), 23);
+            Password::new(password.into()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_short_or_absurd_password_is_refused_without_showing_it() {
+        let error = Password::new("hunter2".to_owned().into()).unwrap_err();
+        assert_eq!(error, InvalidPasswordError::TooShort { characters: 7 });
+        let error = Password::new("x".repeat(2000).into()).unwrap_err();
+        assert_eq!(error, InvalidPasswordError::TooLong);
+        let password = Password::new("correct horse".to_owned().into()).unwrap();
+        assert!(!format!("{password:?}").contains("horse"));
+    }
+}

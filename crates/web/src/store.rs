@@ -1,0 +1,142 @@
+//! The SQL of this crate.
+
+use chrono::NaiveDateTime;
+use diesel::{dsl::exists, prelude::*, select};
+use omnitool_database::{
+    AnyConnection,
+    schema::{tool_access, tools, user_session, users},
+};
+
+/// Who is behind a session.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub(crate) struct ViewerRow {
+    pub(crate) id: i64,
+    pub(crate) username: String,
+    pub(crate) is_admin: bool,
+}
+
+/// What a login is checked against.
+#[derive(Debug, Queryable)]
+pub(crate) struct CredentialRow {
+    pub(crate) user_id: i64,
+    pub(crate) password_hash: String,
+    pub(crate) is_active: bool,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = users)]
+pub(crate) struct NewUserRow<'a> {
+    pub(crate) username: &'a str,
+    pub(crate) email: Option<&'a str>,
+    pub(crate) password_hash: &'a str,
+    pub(crate) is_admin: bool,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = user_session)]
+pub(crate) struct NewSessionRow<'a> {
+    pub(crate) token_sha256: &'a str,
+    pub(crate) user_id: i64,
+    pub(crate) created_at: NaiveDateTime,
+    pub(crate) expires_at: NaiveDateTime,
+}
+
+/// A tool, whether or not anybody may use it.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub(crate) struct ToolRow {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) description: String,
+}
+
+/// The active user whose session has this hash and is not over.
+pub(crate) fn find_viewer(
+    conn: &mut AnyConnection,
+    token_sha256: &str,
+    now: NaiveDateTime,
+) -> QueryResult<Option<ViewerRow>> {
+    user_session::table
+        .inner_join(users::table)
+        .filter(user_session::token_sha256.eq(token_sha256))
+        .filter(user_session::expires_at.gt(now))
+        .filter(users::is_active)
+        .select((users::id, users::username, users::is_admin))
+        .first(conn)
+        .optional()
+}
+
+pub(crate) fn insert_session(
+    conn: &mut AnyConnection,
+    session: &NewSessionRow<'_>,
+) -> QueryResult<usize> {
+    diesel::insert_into(user_session::table).values(session).execute(conn)
+}
+
+pub(crate) fn delete_session(conn: &mut AnyConnection, token_sha256: &str) -> QueryResult<usize> {
+    diesel::delete(user_session::table.find(token_sha256)).execute(conn)
+}
+
+pub(crate) fn delete_expired_sessions(
+    conn: &mut AnyConnection,
+    now: NaiveDateTime,
+) -> QueryResult<usize> {
+    diesel::delete(user_session::table.filter(user_session::expires_at.le(now))).execute(conn)
+}
+
+pub(crate) fn find_credential(
+    conn: &mut AnyConnection,
+    username: &str,
+) -> QueryResult<Option<CredentialRow>> {
+    users::table
+        .filter(users::username.eq(username))
+        .select((users::id, users::password_hash, users::is_active))
+        .first(conn)
+        .optional()
+}
+
+/// The tools at this route: one, unless a retired tool's route was given to another.
+pub(crate) fn list_tools_at(conn: &mut AnyConnection, route: &str) -> QueryResult<Vec<ToolRow>> {
+    tools::table
+        .filter(tools::route.eq(route))
+        .order(tools::id)
+        .select((tools::id, tools::name, tools::description))
+        .load(conn)
+}
+
+pub(crate) fn any_user_exists(conn: &mut AnyConnection) -> QueryResult<bool> {
+    select(exists(users::table.select(users::id))).get_result(conn)
+}
+
+pub(crate) fn username_exists(conn: &mut AnyConnection, username: &str) -> QueryResult<bool> {
+    select(exists(users::table.filter(users::username.eq(username)))).get_result(conn)
+}
+
+pub(crate) fn email_exists(conn: &mut AnyConnection, email: &str) -> QueryResult<bool> {
+    select(exists(users::table.filter(users::email.eq(email)))).get_result(conn)
+}
+
+pub(crate) fn insert_user(conn: &mut AnyConnection, user: &NewUserRow<'_>) -> QueryResult<i64> {
+    diesel::insert_into(users::table).values(user).returning(users::id).get_result(conn)
+}
+
+/// Grants a new user what every new user gets, and returns the names of these tools.
+pub(crate) fn insert_default_grants(
+    conn: &mut AnyConnection,
+    user_id: i64,
+) -> QueryResult<Vec<String>> {
+    let defaults: Vec<(i64, String)> = tools::table
+        .filter(tools::is_default.and(tools::is_active))
+        .order(tools::name)
+        .select((tools::id, tools::name))
+        .load(conn)?;
+    for (tool_id, _) in &defaults {
+        diesel::insert_into(tool_access::table)
+            .values((
+                tool_access::user_id.eq(user_id),
+                tool_access::tool_id.eq(tool_id),
+                tool_access::origin.eq("default"),
+            ))
+            .execute(conn)?;
+    }
+    Ok(defaults.into_iter().map(|(_, name)| name).collect())
+}

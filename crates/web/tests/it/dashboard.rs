@@ -1,0 +1,91 @@
+use diesel::prelude::*;
+use omnitool_database::schema::tools;
+use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
+
+use crate::running::{Running, user};
+
+/// The guide's scenario: everyone has Invoice Generator except `user_a`; alice alone has Email Templates.
+fn scenario(db: &TestDatabase) {
+    let (alice, user_a) = (user(db, "alice"), user(db, "user_a"));
+    let conn = &mut db.connection();
+    let invoices = fixture::tool(conn, "Invoice Generator");
+    fixture::everyone(conn, invoices);
+    fixture::exclude(conn, user_a, invoices);
+    let templates = fixture::tool(conn, "Email Templates");
+    fixture::grant(conn, alice, templates);
+    let retired = fixture::tool(conn, "Old Calculator");
+    fixture::everyone(conn, retired);
+    diesel::update(tools::table.find(retired))
+        .set(tools::is_active.eq(false))
+        .execute(conn)
+        .unwrap();
+}
+
+fn everyone_sees_the_tools_that_they_may_use_and_no_others(db: TestDatabase) {
+    scenario(&db);
+    let app = Running::start(&db);
+    let alice = app.log_in("alice").get("/dashboard").body;
+    assert!(alice.contains("Invoice Generator") && alice.contains("Email Templates"), "{alice}");
+    assert!(alice.contains("href=\"/invoice_generator\"") && alice.contains("2 tools"), "{alice}");
+    assert!(!alice.contains("Old Calculator"), "{alice}");
+
+    let user_a = app.log_in("user_a").get("/dashboard").body;
+    assert!(user_a.contains("You have no tools yet"), "{user_a}");
+    for name in ["Invoice", "Email", "Calculator", "invoice_generator"] {
+        assert!(!user_a.contains(name), "{user_a}");
+    }
+}
+
+fn a_tools_page_is_there_for_its_users_only(db: TestDatabase) {
+    scenario(&db);
+    let app = Running::start(&db);
+    let (alice, user_a, nobody) = (app.log_in("alice"), app.log_in("user_a"), app.visitor());
+    let page = alice.get("/invoice_generator");
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("<h1>Invoice Generator</h1>"), "{}", page.body);
+
+    let refused = user_a.get("/invoice_generator");
+    assert_eq!(refused.status, 403);
+    assert!(!refused.body.contains("Invoice"), "{}", refused.body);
+    assert_eq!(alice.get("/old_calculator").status, 403);
+    assert_eq!(alice.get("/no_such_tool").status, 404);
+
+    let answer = nobody.get("/invoice_generator");
+    assert_eq!(answer.location(), Some("/login?next=/invoice_generator"));
+    assert_eq!(nobody.get("/no_such_tool").status, 404);
+    assert_eq!(alice.post("/invoice_generator", &[]).status, 405);
+}
+
+on_both_databases!(
+    everyone_sees_the_tools_that_they_may_use_and_no_others,
+    a_tools_page_is_there_for_its_users_only,
+);
+
+#[test]
+fn the_search_works_without_script() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    scenario(&db);
+    let app = Running::start(&db);
+    let alice = app.log_in("alice");
+    let found = alice.get("/dashboard?q=inVoice").body;
+    assert!(found.contains("Invoice Generator") && !found.contains("Email Templates"), "{found}");
+    assert!(found.contains("1 of 2 tools") && found.contains("value=\"inVoice\""), "{found}");
+    let nothing = alice.get("/dashboard?q=%22%3E%3Cscript%3E").body;
+    assert!(nothing.contains("0 of 2 tools") && !nothing.contains("<script>"), "{nothing}");
+}
+
+#[test]
+fn a_retired_tools_route_serves_the_tool_that_has_it_now() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    scenario(&db);
+    let conn = &mut db.connection();
+    let new = fixture::tool(conn, "Calculator");
+    fixture::everyone(conn, new);
+    diesel::update(tools::table.find(new))
+        .set(tools::route.eq("/old_calculator"))
+        .execute(conn)
+        .unwrap();
+    let app = Running::start(&db);
+    let page = app.log_in("alice").get("/old_calculator");
+    assert!(page.body.contains("<h1>Calculator</h1>"), "{}", page.body);
+}

@@ -1,0 +1,172 @@
+//! A running app and its visitors.
+
+use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
+
+use omnitool_environment::EnvironmentName;
+use omnitool_testing::TestDatabase;
+use omnitool_web::{App, Front, NewUser, Password, Role, Server, Settings, create_user};
+use ureq::{Agent, http::Response};
+
+pub(crate) const PASSWORD: &str = "a long enough password";
+
+/// An app on a free port, which ends with this value.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(crate) fn start(db: &TestDatabase) -> Self {
+        Self::behind(db, Front::Nothing)
+    }
+
+    pub(crate) fn behind(db: &TestDatabase, front: Front) -> Self {
+        let settings = Settings {
+            environment: EnvironmentName::Local,
+            release: "0001".to_owned(),
+            database_url: db.url().clone(),
+            front,
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (ready, wait) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            omnitool_web::block_on(async {
+                let server = Server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+                ready.send(server.address()).unwrap();
+                let app = App::new(settings);
+                server.serve(&app, async { stopped.await.unwrap_or_default() }).await;
+            })
+            .unwrap();
+        });
+        let address = wait.recv().unwrap();
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn visitor(&self) -> Visitor {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build();
+        Visitor { agent: config.new_agent(), base: format!("http://{}", self.address) }
+    }
+
+    /// A visitor who is logged in.
+    pub(crate) fn log_in(&self, username: &str) -> Visitor {
+        let visitor = self.visitor();
+        let answer = visitor.log_in(username, PASSWORD);
+        assert_eq!((answer.status, answer.location()), (303, Some("/dashboard")), "{username}");
+        visitor
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the app panicked");
+        }
+    }
+}
+
+/// A browser, as far as the app can tell: it keeps cookies and follows no redirect by itself.
+pub(crate) struct Visitor {
+    agent: Agent,
+    pub(crate) base: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn read(mut response: Response<ureq::Body>) -> Self {
+        let body = response.body_mut().read_to_string().unwrap();
+        Self { status: response.status().as_u16(), headers: response.headers().clone(), body }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn location(&self) -> Option<&str> {
+        self.header("location")
+    }
+
+    pub(crate) fn cookies(&self) -> Vec<&str> {
+        self.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
+    /// The hidden field of the page's first form.
+    pub(crate) fn form_token(&self) -> &str {
+        let (_, rest) = self.body.split_once("name=\"form_token\" value=\"").unwrap();
+        rest.split_once('"').unwrap().0
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+impl Visitor {
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[])
+    }
+
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::read(request.call().unwrap())
+    }
+
+    pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.post_with(path, fields, &[])
+    }
+
+    pub(crate) fn post_with(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::read(request.send_form(fields.iter().copied()).unwrap())
+    }
+
+    pub(crate) fn log_in(&self, username: &str, password: &str) -> Answer {
+        self.log_in_to(username, password, "")
+    }
+
+    pub(crate) fn log_in_to(&self, username: &str, password: &str, next: &str) -> Answer {
+        let page = self.get("/login");
+        assert_eq!(page.status, 200);
+        let fields = [
+            ("form_token", page.form_token()),
+            ("username", username),
+            ("password", password),
+            ("next", next),
+        ];
+        self.post("/login", &fields)
+    }
+}
+
+/// A user who can log in with [`PASSWORD`].
+pub(crate) fn user(db: &TestDatabase, username: &str) -> i64 {
+    let user = NewUser {
+        username: username.to_owned(),
+        email: None,
+        role: Role::User,
+        password: Password::new(PASSWORD.to_owned().into()).unwrap(),
+    };
+    create_user(&mut db.connection(), &user).unwrap().id
+}
