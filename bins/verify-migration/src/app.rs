@@ -55,12 +55,9 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct AppCheck {
-    #[serde(alias = "id")]
-    name: String,
-    #[serde(alias = "status")]
-    outcome: String,
-    #[serde(default, alias = "error", alias = "detail")]
-    message: Option<String>,
+    id: String,
+    status: String,
+    message: String,
 }
 
 /// Asks the `omnitool` beside this program about itself and this database.
@@ -155,11 +152,8 @@ fn problems(answer: Answer, stderr: &str) -> Vec<String> {
     let Answer { summary, checks, error, causes } = answer;
     let mut problems: Vec<String> = checks
         .into_iter()
-        .filter(|check| !matches!(check.outcome.as_str(), "passed" | "ok" | "warned" | "skipped"))
-        .map(|AppCheck { name, outcome, message }| match message {
-            Some(message) => format!("{name}: {message}"),
-            None => format!("{name}: {outcome}"),
-        })
+        .filter(|check| check.status != "ok")
+        .map(|AppCheck { id, status: _, message }| format!("{id}: {message}"))
         .collect();
     problems.extend(
         error.map(|error| [error].into_iter().chain(causes).collect::<Vec<_>>().join(": ")),

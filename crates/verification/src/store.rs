@@ -202,12 +202,17 @@ pub(crate) fn find_orphans(
     parent: Parent,
 ) -> QueryResult<Found> {
     let name = table.name();
-    let from = format!(
-        "FROM {name} AS child WHERE NOT EXISTS \
-         (SELECT 1 FROM {parent} AS parent WHERE parent.id = child.{column})",
-        parent = parent.table(),
-        column = parent.column(),
-    );
+    let (column, parents) = (parent.column(), parent.table());
+    // SQLite answers the first several times as fast; PostgreSQL would scan the list once per row where it is long.
+    let from = match conn.dialect() {
+        Dialect::Sqlite => {
+            format!("FROM {name} AS child WHERE child.{column} NOT IN (SELECT id FROM {parents})")
+        }
+        Dialect::Postgres => format!(
+            "FROM {name} AS child WHERE NOT EXISTS \
+             (SELECT 1 FROM {parents} AS parent WHERE parent.id = child.{column})"
+        ),
+    };
     let (user, order) = if table.has_users() {
         (
             "child.user_id AS user_id, \

@@ -35,15 +35,15 @@ fn the_app_gets_this_database_and_no_secret_in_its_arguments() {
 #[test]
 fn an_app_that_is_broken_fails_with_its_reasons() {
     let script = r#"
-        echo '{"checks": [
-            {"id": "templates", "outcome": "passed", "message": "12"},
-            {"id": "database-pool", "outcome": "failed", "message": "does not answer"}
+        echo '{"summary": "the app cannot serve", "status": "failed", "checks": [
+            {"id": "templates", "status": "ok", "message": "12"},
+            {"id": "database", "status": "failed", "message": "does not answer"}
         ]}'
         exit 1
     "#;
     let check = check_8(&Release::with_app(script), 1);
     assert_eq!(check["outcome"], "failed");
-    assert_eq!(check["findings"][0]["rows"], serde_json::json!(["database-pool: does not answer"]));
+    assert_eq!(check["findings"][0]["rows"], serde_json::json!(["database: does not answer"]));
     assert_eq!(check["findings"][0]["repair"], "omnitool check --env local");
 }
 
