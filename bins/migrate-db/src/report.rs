@@ -61,7 +61,7 @@ pub(crate) struct StatusReport {
 
 impl StatusReport {
     fn summary(&self) -> String {
-        let Status { applied, pending, unknown } = &self.status;
+        let Status { applied, pending, unknown, .. } = &self.status;
         format!(
             "{} applied, {} pending, {} unknown to this build",
             applied.len(),
@@ -73,7 +73,7 @@ impl StatusReport {
 
 impl fmt::Display for StatusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { applied, pending, unknown } = &self.status;
+        let Status { applied, pending, unknown, .. } = &self.status;
         match self.stamp {
             Some(environment) => writeln!(f, "Environment: {environment}")?,
             None => writeln!(f, "Environment: not stamped")?,
@@ -91,7 +91,7 @@ impl fmt::Display for StatusReport {
 
 impl Serialize for StatusReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Status { applied, pending, unknown } = &self.status;
+        let Status { applied, pending, unknown, .. } = &self.status;
         let mut object = serializer.serialize_struct("StatusReport", 5)?;
         object.serialize_field("summary", &self.summary())?;
         object.serialize_field("environment", &self.stamp)?;

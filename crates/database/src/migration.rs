@@ -1,33 +1,32 @@
 //! The schema's migrations: which there are, which are applied, applying and reverting them.
 //!
 //! Both dialects have the same migrations under the same version names, in `migrations/sqlite` and
-//! `migrations/postgres`, and both are compiled in.
+//! `migrations/postgres`, and both are compiled in. What was applied stands in diesel's table, so that diesel's own
+//! tools understand the database, and with checksum, time and author in our [ledger](LedgerRow).
 
-use std::time::{Duration, Instant};
+mod ledger;
+mod lock;
+mod run;
+mod source;
+
+use std::time::Duration;
 
 use diesel::{
-    dsl::sql,
-    migration::Migration as _,
+    connection::SimpleConnection as _,
+    migration::MigrationConnection as _,
     prelude::*,
-    sql_types::{BigInt, Bool, Text},
+    sql_types::{Nullable, Text},
 };
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
-use crate::{AnyConnection, Dialect, MultiBackend, connection::table_exists, write_transaction};
-
-const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
-const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
-
-/// The key of the advisory lock on PostgreSQL that everything which changes the schema holds.
-const LOCK_KEY: i64 = 0x6f6d_6e69_746f_6f6c;
-/// How long to wait for another migration to end.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
-
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-type BoxedMigration = Box<dyn diesel::migration::Migration<MultiBackend>>;
+pub use self::{
+    ledger::LedgerRow,
+    lock::LOCK_KEY,
+    source::{Migration, Migrations},
+};
+use crate::{AnyConnection, Dialect};
 
 /// What a database's migrations are, compared with those of this build.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Versions applied to the database, oldest first.
     pub applied: Vec<String>,
@@ -35,6 +34,12 @@ pub struct Status {
     pub pending: Vec<String>,
     /// Applied versions that this build does not know: the database belongs to a newer one.
     pub unknown: Vec<String>,
+    /// Names of applied migrations whose text is not the one that was applied.
+    pub changed: Vec<String>,
+    /// Names of pending migrations that are older than an applied one.
+    pub out_of_order: Vec<String>,
+    /// Names of pending migrations that began without a transaction and did not end. They run again.
+    pub interrupted: Vec<String>,
 }
 
 impl Status {
@@ -45,6 +50,58 @@ impl Status {
     }
 }
 
+/// How to apply or revert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long to wait for another program that changes the schema.
+    pub lock_wait: Duration,
+    /// Who applies, for the ledger: a program and its build.
+    pub applied_by: String,
+    /// Versions or names of applied migrations whose changed text is taken for the one that was applied.
+    pub accept_changed: Vec<String>,
+    /// How long the app's queries may have to wait behind a migration.
+    pub patience: Patience,
+}
+
+/// How long the app's queries may have to wait behind a migration on PostgreSQL, where everybody who wants a table queues
+/// behind whoever waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a statement waits for a lock before the migration gives way.
+    pub lock_timeout: Duration,
+    /// How long a statement may take. A migration that needs more says `SET LOCAL statement_timeout`.
+    pub statement_timeout: Duration,
+    /// How often a migration that gave way is tried.
+    pub attempts: u32,
+    /// The pause after the first attempt; each one is twice as long as the one before.
+    pub first_pause: Duration,
+    /// What no pause is longer than.
+    pub longest_pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lock_wait: Duration::from_secs(60),
+            applied_by: concat!("omnitool-database ", env!("CARGO_PKG_VERSION")).to_owned(),
+            accept_changed: Vec::new(),
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(60),
+            attempts: 10,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(15),
+        }
+    }
+}
+
 /// Why migrations could not be read, applied or reverted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,20 +109,47 @@ pub enum MigrateError {
     /// What is applied cannot be read.
     #[error("cannot read which migrations are applied")]
     Read(#[source] diesel::result::Error),
-    /// This build's own migrations cannot be read.
-    #[error("cannot read this build's migrations")]
-    Embedded(#[source] AnyError),
+    /// One of two migrations would never run.
+    #[error("two migrations have one version: {first} and {second}")]
+    Duplicate {
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// The database was migrated by a newer build.
     #[error("the database belongs to a newer build: this one does not know its migrations {}", .versions.join(", "))]
     Newer {
         /// The versions that this build does not know.
         versions: Vec<String>,
     },
-    /// Another program is changing the schema and did not end in time.
-    #[error("another migration held the lock for {} s", .waited.as_secs())]
+    /// A migration is not what it was when it was applied, so that the schema is not what this build takes it for.
+    #[error("changed after being applied: {}", .names.join(", "))]
+    Changed {
+        /// The migrations.
+        names: Vec<String>,
+    },
+    /// A migration that should be accepted as changed is not.
+    #[error("`{text}` is no migration that changed after being applied")]
+    NotChanged {
+        /// What was asked for.
+        text: String,
+    },
+    /// A migration is older than one that is applied: here it would run after that one, elsewhere before.
+    #[error("out of order: {} would run after {newest}", .names.join(", "))]
+    OutOfOrder {
+        /// The migrations.
+        names: Vec<String>,
+        /// The newest applied version.
+        newest: String,
+    },
+    /// Another program is changing the schema, or writing to the SQLite file, and did not end in time.
+    #[error("cannot get the migration lock within {} s: {holder}", .waited.as_secs())]
     Locked {
         /// How long this one waited.
         waited: Duration,
+        /// Who has it.
+        holder: String,
     },
     /// A migration failed; the ones before it stay applied on PostgreSQL, none of this run does on SQLite.
     #[error("migration {name} failed")]
@@ -74,7 +158,7 @@ pub enum MigrateError {
         name: String,
         /// What the database says.
         #[source]
-        source: AnyError,
+        source: diesel::result::Error,
     },
     /// A migration could not be undone.
     #[error("migration {name} could not be reverted")]
@@ -83,9 +167,15 @@ pub enum MigrateError {
         name: String,
         /// What the database says.
         #[source]
-        source: AnyError,
+        source: diesel::result::Error,
     },
-    /// The transaction around the run failed.
+    /// Migrations that ran without enforcing foreign keys broke some, so that the whole run was undone.
+    #[error("the migrations would leave rows without a parent in {}", .tables.join(", "))]
+    Orphans {
+        /// The tables with such rows.
+        tables: Vec<String>,
+    },
+    /// The transaction or the lock around the run failed.
     #[error("cannot begin or end the migration's transaction")]
     Transaction(#[from] diesel::result::Error),
 }
@@ -105,40 +195,13 @@ pub enum CheckSchemaError {
     },
 }
 
-fn embedded(dialect: Dialect) -> Result<Vec<BoxedMigration>, MigrateError> {
-    let source = match dialect {
-        Dialect::Sqlite => SQLITE,
-        Dialect::Postgres => POSTGRES,
-    };
-    let mut migrations = diesel::migration::MigrationSource::<MultiBackend>::migrations(&source)
-        .map_err(MigrateError::Embedded)?;
-    migrations.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
-    Ok(migrations)
-}
-
 /// The names of this build's migrations, oldest first.
 ///
 /// # Errors
 ///
 /// Fails only where the build itself is broken.
 pub fn names(dialect: Dialect) -> Result<Vec<String>, MigrateError> {
-    Ok(embedded(dialect)?.iter().map(|migration| migration.name().to_string()).collect())
-}
-
-#[derive(QueryableByName)]
-struct Version {
-    #[diesel(sql_type = Text)]
-    version: String,
-}
-
-/// Reads the applied versions, oldest first, without making diesel's table where it does not exist.
-fn applied(conn: &mut AnyConnection) -> QueryResult<Vec<String>> {
-    if !table_exists(conn, "__diesel_schema_migrations")? {
-        return Ok(Vec::new());
-    }
-    let query = "SELECT version FROM __diesel_schema_migrations ORDER BY version";
-    let versions = diesel::sql_query(query).load::<Version>(conn)?;
-    Ok(versions.into_iter().map(|row| row.version).collect())
+    Ok(Migrations::embedded(dialect)?.iter().map(|migration| migration.name.to_owned()).collect())
 }
 
 /// Compares the database with this build. Changes nothing, also on an empty database.
@@ -147,19 +210,52 @@ fn applied(conn: &mut AnyConnection) -> QueryResult<Vec<String>> {
 ///
 /// Fails where the database cannot be read.
 pub fn status(conn: &mut AnyConnection) -> Result<Status, MigrateError> {
-    let applied = applied(conn).map_err(MigrateError::Read)?;
-    let known = embedded(conn.dialect())?;
-    let pending = known
-        .iter()
-        .filter(|migration| !applied.contains(&migration.name().version().to_string()))
-        .map(|migration| migration.name().to_string())
-        .collect();
-    let unknown = applied
-        .iter()
-        .filter(|version| !known.iter().any(|m| m.name().version().to_string() == **version))
-        .cloned()
-        .collect();
-    Ok(Status { applied, pending, unknown })
+    let migrations = Migrations::embedded(conn.dialect())?;
+    status_with(conn, &migrations)
+}
+
+/// Compares the database with `migrations`. Changes nothing.
+///
+/// # Errors
+///
+/// Fails where the database cannot be read.
+pub fn status_with(
+    conn: &mut AnyConnection,
+    migrations: &Migrations,
+) -> Result<Status, MigrateError> {
+    let applied = ledger::applied(conn).map_err(MigrateError::Read)?;
+    let rows = ledger::read(conn).map_err(MigrateError::Read)?;
+    let unknown =
+        applied.iter().filter(|version| migrations.find(version).is_none()).cloned().collect();
+    let mut status = Status { applied, unknown, ..Status::default() };
+    for migration in migrations.iter() {
+        let name = migration.name.to_owned();
+        let version = migration.version();
+        let row = rows.iter().find(|row| row.version == version);
+        if status.applied.contains(&version) {
+            if row.is_some_and(|row| row.up_sha256 != migration.sha256()) {
+                status.changed.push(name);
+            }
+            continue;
+        }
+        if row.is_some() {
+            status.interrupted.push(name.clone());
+        }
+        if status.applied.last().is_some_and(|newest| version < *newest) {
+            status.out_of_order.push(name.clone());
+        }
+        status.pending.push(name);
+    }
+    Ok(status)
+}
+
+/// The ledger, oldest first; empty where it does not exist yet.
+///
+/// # Errors
+///
+/// Fails where the database cannot be read.
+pub fn ledger(conn: &mut AnyConnection) -> Result<Vec<LedgerRow>, MigrateError> {
+    ledger::read(conn).map_err(MigrateError::Read)
 }
 
 /// Fails unless the schema is exactly the one of this build. Returns its version.
@@ -191,22 +287,75 @@ fn refuse_newer(status: &Status) -> Result<(), MigrateError> {
 ///
 /// # Errors
 ///
-/// Fails where the database belongs to a newer build (before any change), or a migration fails.
+/// Fails where the database belongs to a newer build, or a migration was changed or comes out of order (before any
+/// change), and where a migration fails.
 pub fn migrate(conn: &mut AnyConnection) -> Result<Vec<String>, MigrateError> {
-    exclusively(conn, |conn| {
-        let status = status(conn)?;
+    let migrations = Migrations::embedded(conn.dialect())?;
+    migrate_with(conn, &migrations, &Options::default())
+}
+
+/// Applies those of `migrations` that are pending, as `options` say, and returns their names.
+///
+/// # Errors
+///
+/// As [`migrate`]; also where a version in `accept_changed` did not change.
+pub fn migrate_with(
+    conn: &mut AnyConnection,
+    migrations: &Migrations,
+    options: &Options,
+) -> Result<Vec<String>, MigrateError> {
+    let pending = status_with(conn, migrations)?.pending;
+    let affected = migrations.iter().filter(|m| pending.iter().any(|name| name == m.name));
+    exclusively(conn, affected, options, |conn| {
+        let mut status = status_with(conn, migrations)?;
         refuse_newer(&status)?;
+        let accepted = take_accepted(migrations, options, &mut status)?;
+        refuse_surprises(&status)?;
+        for migration in accepted {
+            ledger::accept(conn, migration)?;
+        }
         // Makes diesel's table where it does not exist.
-        conn.applied_migrations().map_err(MigrateError::Embedded)?;
-        for migration in embedded(conn.dialect())? {
-            let name = migration.name().to_string();
-            if status.pending.contains(&name) {
-                conn.run_migration(&migration)
-                    .map_err(|source| MigrateError::Apply { name, source })?;
+        conn.setup()?;
+        let mut durations = ledger::Durations::new();
+        ledger::complete(conn, migrations, &durations, &options.applied_by)?;
+        for migration in migrations.iter() {
+            if status.pending.iter().any(|name| name == migration.name) {
+                run::apply(conn, migration, migrations, &mut durations, options)?;
             }
         }
         Ok(status.pending)
     })
+}
+
+/// Takes out of `status` what `options` accept.
+fn take_accepted<'a>(
+    migrations: &'a Migrations,
+    options: &Options,
+    status: &mut Status,
+) -> Result<Vec<&'a Migration>, MigrateError> {
+    let mut accepted = Vec::new();
+    for text in &options.accept_changed {
+        let migration = migrations
+            .iter()
+            .find(|m| m.is_called(text) && status.changed.iter().any(|name| name == m.name))
+            .ok_or_else(|| MigrateError::NotChanged { text: text.clone() })?;
+        status.changed.retain(|name| name != migration.name);
+        accepted.push(migration);
+    }
+    Ok(accepted)
+}
+
+fn refuse_surprises(status: &Status) -> Result<(), MigrateError> {
+    if !status.changed.is_empty() {
+        return Err(MigrateError::Changed { names: status.changed.clone() });
+    }
+    match status.schema_version() {
+        Some(newest) if !status.out_of_order.is_empty() => Err(MigrateError::OutOfOrder {
+            names: status.out_of_order.clone(),
+            newest: newest.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Reverts the newest `count` applied migrations and returns their names, newest first. Their data is lost.
@@ -215,56 +364,79 @@ pub fn migrate(conn: &mut AnyConnection) -> Result<Vec<String>, MigrateError> {
 ///
 /// Fails where the database belongs to a newer build (before any change), or a migration cannot be reverted.
 pub fn revert(conn: &mut AnyConnection, count: usize) -> Result<Vec<String>, MigrateError> {
-    exclusively(conn, |conn| {
-        let status = status(conn)?;
+    let migrations = Migrations::embedded(conn.dialect())?;
+    revert_with(conn, &migrations, count, &Options::default())
+}
+
+/// Reverts the newest `count` applied ones of `migrations`, as `options` say, and returns their names, newest first.
+///
+/// # Errors
+///
+/// As [`revert`].
+pub fn revert_with(
+    conn: &mut AnyConnection,
+    migrations: &Migrations,
+    count: usize,
+    options: &Options,
+) -> Result<Vec<String>, MigrateError> {
+    let newest = |applied: &[String]| -> Vec<Migration> {
+        applied
+            .iter()
+            .rev()
+            .take(count)
+            .filter_map(|version| migrations.find(version))
+            .copied()
+            .collect()
+    };
+    let affected = newest(&status_with(conn, migrations)?.applied);
+    exclusively(conn, affected.iter(), options, |conn| {
+        let status = status_with(conn, migrations)?;
         refuse_newer(&status)?;
-        let known = embedded(conn.dialect())?;
         let mut reverted = Vec::new();
-        for version in status.applied.iter().rev().take(count) {
-            let Some(migration) = known.iter().find(|m| m.name().version().to_string() == *version)
-            else {
-                continue;
-            };
-            let name = migration.name().to_string();
-            conn.revert_migration(migration)
-                .map_err(|source| MigrateError::Revert { name: name.clone(), source })?;
-            reverted.push(name);
+        for migration in newest(&status.applied) {
+            run::revert(conn, &migration, options)?;
+            reverted.push(migration.name.to_owned());
         }
         Ok(reverted)
     })
 }
 
 /// Runs `body` while no other program changes the schema.
-fn exclusively<T>(
+///
+/// If one of the `affected` migrations asks for it, SQLite enforces no foreign keys meanwhile, which cannot be switched
+/// within a transaction; all is then undone where a row is left without its parent.
+fn exclusively<'a, T>(
     conn: &mut AnyConnection,
+    mut affected: impl Iterator<Item = &'a Migration>,
+    options: &Options,
     body: impl FnOnce(&mut AnyConnection) -> Result<T, MigrateError>,
 ) -> Result<T, MigrateError> {
-    if conn.dialect() == Dialect::Sqlite {
-        return write_transaction(conn, body);
+    let protected = conn.dialect() == Dialect::Postgres || affected.all(|m| m.run_in_transaction);
+    if protected {
+        return lock::exclusively(conn, options, body);
     }
-    lock(conn)?;
-    let result = body(conn);
-    // The lock also ends with the connection, so that a failure here leaves nothing locked.
-    if let Err(error) =
-        diesel::sql_query("SELECT pg_advisory_unlock($1)").bind::<BigInt, _>(LOCK_KEY).execute(conn)
-    {
-        tracing::warn!("cannot release the migration lock: {error}");
-    }
+    conn.batch_execute("PRAGMA foreign_keys = OFF")?;
+    let result = lock::exclusively(conn, options, |conn| {
+        let value = body(conn)?;
+        refuse_orphans(conn)?;
+        Ok(value)
+    });
+    conn.batch_execute("PRAGMA foreign_keys = ON")?;
     result
 }
 
-fn lock(conn: &mut AnyConnection) -> Result<(), MigrateError> {
-    let started = Instant::now();
-    loop {
-        let attempt = sql::<Bool>("pg_try_advisory_lock(").bind::<BigInt, _>(LOCK_KEY).sql(")");
-        let got: bool = diesel::select(attempt).get_result(conn)?;
-        if got {
-            return Ok(());
-        }
-        let waited = started.elapsed();
-        if waited > LOCK_WAIT {
-            return Err(MigrateError::Locked { waited });
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+#[derive(QueryableByName)]
+struct Violation {
+    #[diesel(sql_type = Nullable<Text>)]
+    table: Option<String>,
+}
+
+fn refuse_orphans(conn: &mut AnyConnection) -> Result<(), MigrateError> {
+    let query = "SELECT DISTINCT \"table\" FROM pragma_foreign_key_check ORDER BY 1";
+    let tables: Vec<String> = diesel::sql_query(query)
+        .load::<Violation>(conn)?
+        .into_iter()
+        .filter_map(|violation| violation.table)
+        .collect();
+    if tables.is_empty() { Ok(()) } else { Err(MigrateError::Orphans { tables }) }
 }

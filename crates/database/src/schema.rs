@@ -137,6 +137,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// What was applied to this database, beside diesel's own table.
+    migration_ledger (version) {
+        /// Which migration.
+        version -> Text,
+        /// Its full name.
+        name -> Text,
+        /// Hex SHA-256 of its `up.sql` when it was applied, with line endings normalised.
+        up_sha256 -> Text,
+        /// When it was applied, or begun where it did not end (UTC).
+        applied_at -> Timestamp,
+        /// How long it took, in milliseconds, where that is known.
+        duration_ms -> Nullable<BigInt>,
+        /// The program and build that applied it.
+        applied_by -> Text,
+    }
+}
+
+diesel::table! {
     /// Logins of the app.
     user_session (token_sha256) {
         /// Hex SHA-256 of the token in the cookie.

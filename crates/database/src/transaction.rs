@@ -50,7 +50,8 @@ pub fn read_snapshot<T, E: From<Error>>(
     finish(conn, body)
 }
 
-fn finish<T, E: From<Error>>(
+/// Commits or rolls back a transaction that has begun, as `body` ends.
+pub(crate) fn finish<T, E: From<Error>>(
     conn: &mut AnyConnection,
     body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
 ) -> Result<T, E> {

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod ledger;
+mod lock;
 mod migration;
 mod open;
 mod pool;
+mod run;
 mod schema;
 mod stamp;
 mod tls;

@@ -86,6 +86,7 @@ fn the_migrations_make_what_the_rust_schema_says(db: TestDatabase) {
         tool_access_event,
         effective_tool_access,
         environment_stamp,
+        migration_ledger,
         user_session
     );
     assert_eq!(shape, Shape::new(), "tables that the Rust schema does not know");

@@ -1,0 +1,149 @@
+//! Applying and reverting one migration.
+
+use std::time::{Duration, Instant};
+
+use diesel::{
+    Connection as _, QueryResult, connection::SimpleConnection as _, prelude::*, result::Error,
+    sql_types::Text,
+};
+
+use super::{MigrateError, Migration, Migrations, Options, ledger, source};
+use crate::{AnyConnection, Dialect};
+
+/// Applies `migration`, and notes it in the same transaction.
+pub(super) fn apply(
+    conn: &mut AnyConnection,
+    migration: &Migration,
+    migrations: &Migrations,
+    durations: &mut ledger::Durations,
+    options: &Options,
+) -> Result<(), MigrateError> {
+    let step = Step { migration, sql: migration.up, options };
+    let result = step.patiently(conn, |conn, step| {
+        let started = Instant::now();
+        if step.needs_no_transaction(conn) {
+            ledger::begin(conn, migration, &options.applied_by)?;
+            step.run_statements(conn)?;
+            return conn.transaction(|conn| {
+                durations.insert(migration.version(), started.elapsed());
+                ledger::record(conn, migration, migrations, durations, &options.applied_by)
+            });
+        }
+        conn.transaction(|conn| {
+            step.run_in_transaction(conn)?;
+            durations.insert(migration.version(), started.elapsed());
+            ledger::record(conn, migration, migrations, durations, &options.applied_by)
+        })
+    });
+    result.map_err(|source| MigrateError::Apply { name: migration.name.to_owned(), source })
+}
+
+/// Undoes `migration`, and forgets it in the same transaction.
+pub(super) fn revert(
+    conn: &mut AnyConnection,
+    migration: &Migration,
+    options: &Options,
+) -> Result<(), MigrateError> {
+    let step = Step { migration, sql: migration.down, options };
+    let result = step.patiently(conn, |conn, step| {
+        if step.needs_no_transaction(conn) {
+            step.run_statements(conn)?;
+            return conn.transaction(|conn| ledger::forget(conn, &migration.version()));
+        }
+        conn.transaction(|conn| {
+            // First, since the migration may be the one that made the ledger.
+            ledger::forget(conn, &migration.version())?;
+            step.run_in_transaction(conn)
+        })
+    });
+    result.map_err(|source| MigrateError::Revert { name: migration.name.to_owned(), source })
+}
+
+struct Step<'a> {
+    migration: &'a Migration,
+    sql: &'a str,
+    options: &'a Options,
+}
+
+impl Step<'_> {
+    fn needs_no_transaction(&self, conn: &AnyConnection) -> bool {
+        conn.dialect() == Dialect::Postgres && !self.migration.run_in_transaction
+    }
+
+    /// Runs `attempt` again where it gave way to somebody else's lock: the app's queries go first in the pauses.
+    fn patiently(
+        &self,
+        conn: &mut AnyConnection,
+        mut attempt: impl FnMut(&mut AnyConnection, &Self) -> QueryResult<()>,
+    ) -> QueryResult<()> {
+        let patience = &self.options.patience;
+        let mut pause = patience.first_pause;
+        let mut tried = 1;
+        loop {
+            match attempt(conn, self) {
+                Err(error) if tried < patience.attempts && is_lock_timeout(&error) => {
+                    tracing::warn!(
+                        "migration {} gave way after {} ms to somebody who uses what it changes; attempt {} of {} in {} ms",
+                        self.migration.name,
+                        patience.lock_timeout.as_millis(),
+                        tried + 1,
+                        patience.attempts,
+                        pause.as_millis(),
+                    );
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(patience.longest_pause);
+                    tried += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn run_in_transaction(&self, conn: &mut AnyConnection) -> QueryResult<()> {
+        let patience = &self.options.patience;
+        if conn.dialect() == Dialect::Postgres {
+            set_timeout(conn, "lock_timeout", patience.lock_timeout, Scope::Transaction)?;
+            set_timeout(conn, "statement_timeout", patience.statement_timeout, Scope::Transaction)?;
+        }
+        conn.batch_execute(self.sql)
+    }
+
+    /// One by one: PostgreSQL makes several that are sent together one transaction.
+    fn run_statements(&self, conn: &mut AnyConnection) -> QueryResult<()> {
+        // Such statements take their time and keep nobody waiting meanwhile; what they wait for are old transactions.
+        set_timeout(conn, "lock_timeout", self.options.lock_wait, Scope::Session)?;
+        set_timeout(conn, "statement_timeout", Duration::ZERO, Scope::Session)?;
+        let result =
+            source::statements(self.sql).into_iter().try_for_each(|sql| conn.batch_execute(sql));
+        let reset = conn.batch_execute("RESET lock_timeout; RESET statement_timeout");
+        result.and(reset)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Scope {
+    Transaction,
+    Session,
+}
+
+fn set_timeout(
+    conn: &mut AnyConnection,
+    setting: &str,
+    timeout: Duration,
+    scope: Scope,
+) -> QueryResult<()> {
+    let set = match scope {
+        Scope::Transaction => "SELECT set_config($1, $2, TRUE)",
+        Scope::Session => "SELECT set_config($1, $2, FALSE)",
+    };
+    diesel::sql_query(set)
+        .bind::<Text, _>(setting)
+        .bind::<Text, _>(timeout.as_millis().to_string())
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Diesel hands on no error codes, only PostgreSQL's text.
+fn is_lock_timeout(error: &Error) -> bool {
+    error.to_string().contains("canceling statement due to lock timeout")
+}

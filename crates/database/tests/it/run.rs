@@ -1,0 +1,207 @@
+//! One migration's run: what it leaves behind when it fails, and who waits for whom.
+
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use diesel::connection::SimpleConnection as _;
+use omnitool_database::{
+    AnyConnection, Dialect,
+    migration::{
+        MigrateError, Migration, Migrations, Options, Patience, migrate_with, revert_with,
+        status_with,
+    },
+};
+use omnitool_testing::{TestDatabase, on_both_databases};
+
+const GOOD: Migration = Migration {
+    name: "2999-01-01-000001_good",
+    up: "CREATE TABLE good (id BIGINT PRIMARY KEY NOT NULL)",
+    down: "DROP TABLE good",
+    run_in_transaction: true,
+};
+const HALF: Migration = Migration {
+    name: "2999-01-01-000002_half",
+    up: "CREATE TABLE half (id BIGINT PRIMARY KEY NOT NULL); INSERT INTO nowhere VALUES (1);",
+    down: "DROP TABLE half",
+    run_in_transaction: true,
+};
+const ADD_COLUMN: Migration = Migration {
+    name: "2999-01-01-000003_add_column",
+    up: "ALTER TABLE users ADD COLUMN test_note TEXT",
+    down: "ALTER TABLE users DROP COLUMN test_note",
+    run_in_transaction: true,
+};
+
+fn with(dialect: Dialect, more: &[Migration]) -> Migrations {
+    let embedded = Migrations::embedded(dialect).unwrap();
+    Migrations::new(embedded.iter().chain(more).copied().collect()).unwrap()
+}
+
+fn has(conn: &mut AnyConnection, table: &str) -> bool {
+    conn.batch_execute(&format!("SELECT * FROM {table}")).is_ok()
+}
+
+fn short(attempts: u32) -> Options {
+    Options {
+        patience: Patience {
+            lock_timeout: Duration::from_millis(100),
+            attempts,
+            first_pause: Duration::from_millis(50),
+            ..Patience::default()
+        },
+        ..Options::default()
+    }
+}
+
+fn a_migration_that_fails_half_way_leaves_nothing_behind(db: TestDatabase) {
+    let mut conn = db.connection();
+    let broken = with(db.dialect(), &[GOOD, HALF]);
+    let error = migrate_with(&mut conn, &broken, &Options::default()).unwrap_err();
+    assert!(matches!(&error, MigrateError::Apply { name, .. } if name == HALF.name), "{error:?}");
+    assert!(!has(&mut conn, "half"));
+    // On SQLite the run is all or nothing, on PostgreSQL each migration is.
+    let stays = db.dialect() == Dialect::Postgres;
+    assert_eq!(has(&mut conn, "good"), stays);
+    let pending = status_with(&mut conn, &broken).unwrap().pending;
+    assert_eq!(pending.len(), if stays { 1 } else { 2 });
+
+    let corrected = Migration { up: "CREATE TABLE half (id BIGINT PRIMARY KEY NOT NULL)", ..HALF };
+    let corrected = with(db.dialect(), &[GOOD, corrected]);
+    migrate_with(&mut conn, &corrected, &Options::default()).unwrap();
+    assert!(has(&mut conn, "good") && has(&mut conn, "half"));
+    assert_eq!(revert_with(&mut conn, &corrected, 2, &Options::default()).unwrap().len(), 2);
+}
+
+fn a_revert_that_fails_changes_nothing(db: TestDatabase) {
+    let mut conn = db.connection();
+    let broken = Migration { down: "DROP TABLE good; DROP TABLE nowhere;", ..GOOD };
+    let migrations = with(db.dialect(), &[broken]);
+    migrate_with(&mut conn, &migrations, &Options::default()).unwrap();
+    let error = revert_with(&mut conn, &migrations, 1, &Options::default()).unwrap_err();
+    assert!(matches!(error, MigrateError::Revert { .. }), "{error:?}");
+    assert!(has(&mut conn, "good"));
+    assert_eq!(status_with(&mut conn, &migrations).unwrap().pending, Vec::<String>::new());
+}
+
+on_both_databases!(
+    a_migration_that_fails_half_way_leaves_nothing_behind,
+    a_revert_that_fails_changes_nothing,
+);
+
+#[test]
+fn without_a_transaction_an_index_is_made_concurrently() {
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    let mut conn = db.connection();
+    let index = Migration {
+        name: "2999-01-01-000004_index",
+        up: "-- Twice is as good as once.\nDROP INDEX CONCURRENTLY IF EXISTS users_note;\n\
+             CREATE INDEX CONCURRENTLY users_note ON users (password_hash);\n",
+        down: "DROP INDEX CONCURRENTLY users_note",
+        run_in_transaction: false,
+    };
+    // It dies between its statements; the first ones stay, and the next run says so and goes through all of them.
+    let dies = Migration { up: "SELECT 1; CREATE TABLE began (id BIGINT); SELECT 1 / 0;", ..index };
+    let error =
+        migrate_with(&mut conn, &with(db.dialect(), &[dies]), &Options::default()).unwrap_err();
+    assert!(matches!(error, MigrateError::Apply { .. }), "{error:?}");
+    assert!(has(&mut conn, "began"));
+
+    let migrations = with(db.dialect(), &[index]);
+    let status = status_with(&mut conn, &migrations).unwrap();
+    assert_eq!(
+        (&status.interrupted[..], &status.pending[..]),
+        (&[index.name.to_owned()][..], &[index.name.to_owned()][..])
+    );
+    migrate_with(&mut conn, &migrations, &Options::default()).unwrap();
+    assert_eq!(status_with(&mut conn, &migrations).unwrap().interrupted, Vec::<String>::new());
+    revert_with(&mut conn, &migrations, 1, &Options::default()).unwrap();
+    migrate_with(&mut conn, &migrations, &Options::default()).unwrap();
+}
+
+#[test]
+fn a_table_is_rebuilt_on_sqlite_without_losing_what_points_to_it() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let mut conn = db.connection();
+    conn.batch_execute(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY); INSERT INTO parent VALUES (1), (2); \
+         CREATE TABLE child (parent BIGINT REFERENCES parent (id) ON DELETE CASCADE); \
+         INSERT INTO child VALUES (1), (2);",
+    )
+    .unwrap();
+    let rebuild = Migration {
+        name: "2999-01-01-000005_rebuild",
+        up: "CREATE TABLE parent_new (id INTEGER PRIMARY KEY NOT NULL); \
+             INSERT INTO parent_new SELECT id FROM parent; DROP TABLE parent; \
+             ALTER TABLE parent_new RENAME TO parent;",
+        down: "SELECT 1",
+        run_in_transaction: false,
+    };
+    let loses = Migration { up: "DELETE FROM parent WHERE id = 1", ..rebuild };
+    let error =
+        migrate_with(&mut conn, &with(db.dialect(), &[loses]), &Options::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the migrations would leave rows without a parent in child");
+    migrate_with(&mut conn, &with(db.dialect(), &[rebuild]), &Options::default()).unwrap();
+    // Foreign keys are enforced again.
+    conn.batch_execute("DELETE FROM parent WHERE id = 1").unwrap();
+    assert!(conn.batch_execute("INSERT INTO child VALUES (1)").is_err());
+    assert!(conn.batch_execute("INSERT INTO child VALUES (2)").is_ok());
+}
+
+#[test]
+fn a_migration_gives_way_to_the_apps_queries_and_tries_again() {
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    let migrations = with(db.dialect(), &[ADD_COLUMN]);
+    // Somebody reads `users` in a long transaction, so that the migration cannot have the table.
+    let mut reader = db.connection();
+    reader.batch_execute("BEGIN; SELECT * FROM users").unwrap();
+    let (ended, end) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            let result = migrate_with(&mut db.connection(), &migrations, &short(1000));
+            ended.send(()).unwrap();
+            result
+        });
+        // Meanwhile the app's queries wait behind the migration no longer than its lock timeout.
+        let mut app = db.connection();
+        let mut slowest = Duration::ZERO;
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(1500) {
+            let query = Instant::now();
+            app.batch_execute("SELECT * FROM users").unwrap();
+            slowest = slowest.max(query.elapsed());
+        }
+        assert!(slowest > Duration::from_millis(20), "the migration never waited: {slowest:?}");
+        assert!(slowest < Duration::from_millis(1000), "the app waited {slowest:?}");
+        assert!(end.try_recv().is_err(), "the migration has ended");
+        reader.batch_execute("COMMIT").unwrap();
+        assert_eq!(run.join().unwrap().unwrap(), [ADD_COLUMN.name]);
+    });
+}
+
+#[test]
+fn attempts_are_bounded_and_only_lock_timeouts_are_tried_again() {
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    let migrations = with(db.dialect(), &[ADD_COLUMN]);
+    let mut reader = db.connection();
+    reader.batch_execute("BEGIN; SELECT * FROM users").unwrap();
+    let error = migrate_with(&mut db.connection(), &migrations, &short(3)).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "canceling statement due to lock timeout");
+    reader.batch_execute("COMMIT").unwrap();
+
+    let slow = Migration { up: "SELECT pg_sleep(60)", ..ADD_COLUMN };
+    let mut options = short(1000);
+    options.patience.statement_timeout = Duration::from_millis(100);
+    let error =
+        migrate_with(&mut db.connection(), &with(db.dialect(), &[slow]), &options).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "canceling statement due to statement timeout");
+    // A migration that has to take longer says so itself.
+    let allowed = Migration {
+        up: "SET LOCAL statement_timeout = '1min'; SELECT pg_sleep(0.3);",
+        ..ADD_COLUMN
+    };
+    migrate_with(&mut db.connection(), &with(db.dialect(), &[allowed]), &options).unwrap();
+}
