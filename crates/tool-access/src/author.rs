@@ -1,7 +1,7 @@
 //! Who changes access.
 
 /// Where a fact comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The tool was a default when the user was made, or defaults were assigned later.

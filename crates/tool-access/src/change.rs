@@ -36,7 +36,7 @@ pub enum ChangeAccessError {
 }
 
 /// What happens to a fact, as the history names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// A grant was added.
@@ -54,6 +54,20 @@ pub enum Change {
 }
 
 impl Change {
+    /// The change of this name, if there is one.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [
+            Self::Grant,
+            Self::Revoke,
+            Self::Exclude,
+            Self::Include,
+            Self::GrantEveryone,
+            Self::RevokeEveryone,
+        ]
+        .into_iter()
+        .find(|change| change.as_str() == name)
+    }
+
     /// The name that the database holds.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

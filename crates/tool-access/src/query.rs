@@ -27,7 +27,7 @@ pub struct User {
 }
 
 /// How many facts there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Grants: one user, one tool.
     pub grants: u64,

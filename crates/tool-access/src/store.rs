@@ -1,5 +1,8 @@
 //! All SQL of this crate.
 
 pub(crate) mod change;
+pub(crate) mod facts;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod query;
+pub(crate) mod stage;

@@ -6,7 +6,7 @@ use omnitool_database::{
     schema::{tool_access_event, tool_access_run},
 };
 
-use crate::{Author, change::Change};
+use crate::{Author, change::Change, explain::HistoryEntry};
 
 /// The user key that stands for everyone.
 pub(crate) const EVERYONE: i64 = 0;
@@ -40,4 +40,35 @@ pub(crate) fn insert_event(
         ))
         .execute(conn)
         .map(drop)
+}
+
+type EventRow =
+    (chrono::NaiveDateTime, String, String, Option<String>, Option<String>, Option<String>);
+
+/// What changed for this user or for everyone, newest first.
+pub(crate) fn list_events(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    tool_id: i64,
+) -> QueryResult<Vec<HistoryEntry>> {
+    let rows: Vec<EventRow> = tool_access_event::table
+        .inner_join(tool_access_run::table)
+        .filter(tool_access_event::user_id.eq_any([user_id, EVERYONE]))
+        .filter(tool_access_event::tool_id.eq(tool_id))
+        .order((tool_access_event::run.desc(), tool_access_event::change))
+        .select((
+            tool_access_run::happened_at,
+            tool_access_event::change,
+            tool_access_run::program,
+            tool_access_run::admin,
+            tool_access_run::run_id,
+            tool_access_run::file_sha256,
+        ))
+        .load(conn)?;
+    let entry = |(at, change, program, admin, run_id, file_sha256): EventRow| {
+        // A name that a newer build wrote is not this build's to explain.
+        let change = Change::parse(&change)?;
+        Some(HistoryEntry { at, change, program, admin, run_id, file_sha256 })
+    };
+    Ok(rows.into_iter().filter_map(entry).collect())
 }

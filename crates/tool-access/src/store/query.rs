@@ -1,5 +1,7 @@
 //! Reading facts and effective access.
 
+use std::collections::HashMap;
+
 use diesel::{dsl::exists, prelude::*, select};
 use omnitool_database::{
     AnyConnection,
@@ -9,7 +11,10 @@ use omnitool_database::{
     },
 };
 
-use crate::query::{Counts, Tool, User};
+use crate::{
+    explain::FactSource,
+    query::{Counts, Tool, User},
+};
 
 pub(crate) fn list_tools_of(conn: &mut AnyConnection, user_id: i64) -> QueryResult<Vec<Tool>> {
     let rows: Vec<(i64, String, String, String)> = effective_tool_access::table
@@ -92,4 +97,68 @@ pub(crate) fn count_facts(conn: &mut AnyConnection) -> QueryResult<Counts> {
         wildcards: wildcards.unsigned_abs(),
         exclusions: exclusions.unsigned_abs(),
     })
+}
+
+/// All tools' keys by name.
+pub(crate) fn list_tool_ids(conn: &mut AnyConnection) -> QueryResult<HashMap<String, i64>> {
+    let rows: Vec<(String, i64)> = tools::table.select((tools::name, tools::id)).load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The names of the users who have these contact addresses, by address.
+pub(crate) fn find_users_by_email(
+    conn: &mut AnyConnection,
+    emails: &[&str],
+) -> QueryResult<HashMap<String, String>> {
+    let mut found = HashMap::new();
+    for emails in emails.chunks(1000) {
+        let rows: Vec<(Option<String>, String)> = users::table
+            .filter(users::email.eq_any(emails))
+            .select((users::email, users::username))
+            .load(conn)?;
+        found.extend(rows.into_iter().filter_map(|(email, user)| Some((email?, user))));
+    }
+    Ok(found)
+}
+
+pub(crate) fn find_grant(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    tool_id: i64,
+) -> QueryResult<Option<FactSource>> {
+    let row = tool_access::table
+        .find((user_id, tool_id))
+        .select((tool_access::origin, tool_access::granted_at))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(origin, since)| FactSource { origin, since, reason: None }))
+}
+
+pub(crate) fn find_wildcard(
+    conn: &mut AnyConnection,
+    tool_id: i64,
+) -> QueryResult<Option<FactSource>> {
+    let row = tool_access_everyone::table
+        .find(tool_id)
+        .select((tool_access_everyone::origin, tool_access_everyone::granted_at))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(origin, since)| FactSource { origin, since, reason: None }))
+}
+
+pub(crate) fn find_exclusion(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    tool_id: i64,
+) -> QueryResult<Option<FactSource>> {
+    let row = tool_access_exclusion::table
+        .find((user_id, tool_id))
+        .select((
+            tool_access_exclusion::origin,
+            tool_access_exclusion::excluded_at,
+            tool_access_exclusion::reason,
+        ))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(origin, since, reason)| FactSource { origin, since, reason }))
 }

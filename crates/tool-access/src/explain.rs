@@ -1,0 +1,215 @@
+//! Why a user may use a tool, or why not.
+
+use std::fmt;
+
+use chrono::NaiveDateTime;
+use omnitool_database::{AnyConnection, read_snapshot};
+
+use crate::{Change, store};
+
+/// Everything that decides whether a user may use a tool, and how it came about.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Explanation {
+    /// The user.
+    pub user: String,
+    /// The tool.
+    pub tool: String,
+    /// Whether the user may effectively use the tool.
+    pub may_use: bool,
+    /// What decides that.
+    pub reason: Reason,
+    /// The grant of this user, if there is one.
+    pub grant: Option<FactSource>,
+    /// The wildcard of the tool, if there is one.
+    pub wildcard: Option<FactSource>,
+    /// The exclusion of this user, if there is one.
+    pub exclusion: Option<FactSource>,
+    /// What changed, newest first: for this user and for everyone.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// The fact that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The user is not active, so nothing may be used.
+    UserInactive,
+    /// The tool is not active, so nobody may use it.
+    ToolInactive,
+    /// The user is excluded, whatever else holds.
+    Excluded,
+    /// The user has a grant.
+    Granted,
+    /// Everyone may.
+    Everyone,
+    /// There is neither a grant nor a wildcard.
+    NoGrant,
+}
+
+/// Where a fact comes from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FactSource {
+    /// `default`, `import` or `admin`.
+    pub origin: String,
+    /// Since when (UTC).
+    pub since: NaiveDateTime,
+    /// Why, where somebody said so.
+    pub reason: Option<String>,
+}
+
+/// One change in the history.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct HistoryEntry {
+    /// When (UTC).
+    pub at: NaiveDateTime,
+    /// What changed.
+    pub change: Change,
+    /// By which program.
+    pub program: String,
+    /// By which admin, where a person did it.
+    pub admin: Option<String>,
+    /// In which deployment's run, where it was part of one.
+    pub run_id: Option<String>,
+    /// From which file, where it was an import.
+    pub file_sha256: Option<String>,
+}
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// There is no such user.
+    #[error("there is no user `{user}`")]
+    UnknownUser {
+        /// The name.
+        user: String,
+    },
+    /// There is no such tool.
+    #[error("there is no tool `{tool}`")]
+    UnknownTool {
+        /// The name.
+        tool: String,
+    },
+    /// The database could not be asked.
+    #[error("cannot read who may use what")]
+    Query(#[from] diesel::result::Error),
+}
+
+/// Explains why `user` may use `tool`, or why not, by their names.
+///
+/// ```
+/// # use omnitool_database::AnyConnection;
+/// use omnitool_tool_access::{ExplainError, explain};
+///
+/// fn answer(conn: &mut AnyConnection) -> Result<String, ExplainError> {
+///     Ok(explain(conn, "user_a", "Invoice Generator")?.to_string())
+/// }
+/// ```
+///
+/// # Errors
+///
+/// Fails where the user or the tool is unknown, or the database fails.
+pub fn explain(
+    conn: &mut AnyConnection,
+    user: &str,
+    tool: &str,
+) -> Result<Explanation, ExplainError> {
+    read_snapshot(conn, |conn| {
+        let user_row = store::query::find_user(conn, user)?
+            .ok_or_else(|| ExplainError::UnknownUser { user: user.to_owned() })?;
+        let tool_row = store::query::find_tool(conn, tool)?
+            .ok_or_else(|| ExplainError::UnknownTool { tool: tool.to_owned() })?;
+        let (user_id, tool_id) = (user_row.id, tool_row.id);
+        let grant = store::query::find_grant(conn, user_id, tool_id)?;
+        let wildcard = store::query::find_wildcard(conn, tool_id)?;
+        let exclusion = store::query::find_exclusion(conn, user_id, tool_id)?;
+        let reason = if !user_row.is_active {
+            Reason::UserInactive
+        } else if !tool_row.is_active {
+            Reason::ToolInactive
+        } else if exclusion.is_some() {
+            Reason::Excluded
+        } else if grant.is_some() {
+            Reason::Granted
+        } else if wildcard.is_some() {
+            Reason::Everyone
+        } else {
+            Reason::NoGrant
+        };
+        Ok(Explanation {
+            user: user.to_owned(),
+            tool: tool.to_owned(),
+            // Asked of the view, so that the explanation can never say otherwise than the app does.
+            may_use: store::query::is_effective(conn, user_id, tool_id)?,
+            reason,
+            grant,
+            wildcard,
+            exclusion,
+            history: store::history::list_events(conn, user_id, tool_id)?,
+        })
+    })
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UserInactive => "the user is not active",
+            Self::ToolInactive => "the tool is not active",
+            Self::Excluded => "the user is excluded, and an exclusion wins over everything",
+            Self::Granted => "the user has a grant",
+            Self::Everyone => "everyone may use it",
+            Self::NoGrant => "there is neither a grant for the user nor one for everyone",
+        })
+    }
+}
+
+impl fmt::Display for FactSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, since, reason } = self;
+        write!(f, "since {} UTC, by {origin}", since.format("%Y-%m-%d %H:%M:%S"))?;
+        match reason {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for HistoryEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, change, program, admin, run_id, file_sha256 } = self;
+        write!(f, "{} UTC  {:<15}  {program}", at.format("%Y-%m-%d %H:%M:%S"), change.as_str())?;
+        if let Some(admin) = admin {
+            write!(f, ", admin {admin}")?;
+        }
+        if let Some(run_id) = run_id {
+            write!(f, ", run {run_id}")?;
+        }
+        if let Some(digest) = file_sha256 {
+            write!(f, ", file sha256 {}", digest.get(..12).unwrap_or(digest))?;
+        }
+        Ok(())
+    }
+}
+
+/// The answer first, then the facts, then the history.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, tool, may_use, reason, grant, wildcard, exclusion, history } = self;
+        let answer = if *may_use { "may use" } else { "may not use" };
+        writeln!(f, "{user} {answer} {tool}: {reason}")?;
+        for (name, fact) in [("grant", grant), ("wildcard", wildcard), ("exclusion", exclusion)] {
+            match fact {
+                Some(fact) => writeln!(f, "  {name:<10} {fact}")?,
+                None => writeln!(f, "  {name:<10} none")?,
+            }
+        }
+        if history.is_empty() {
+            return writeln!(f, "No changes are recorded.");
+        }
+        writeln!(f, "History, newest first:")?;
+        for entry in history {
+            writeln!(f, "  {entry}")?;
+        }
+        Ok(())
+    }
+}
