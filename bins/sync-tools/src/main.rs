@@ -4,7 +4,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, print, print_json};
-use omnitool_database::{AnyConnection, ConnectError, Mode, connect, migration, stamp};
+use omnitool_database::{
+    AnyConnection, ConnectError, Mode, OpenError, connect,
+    migration::{CheckSchemaError, MigrateError},
+    stamp::CheckStampError,
+};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_registry::{
     DefaultTools, Definitions, LoadToolsError, Options, Orphans, SyncPlan, SyncToolsError, plan,
@@ -13,8 +17,8 @@ use omnitool_tool_registry::{
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
-Deprecated tools go first: a renamed tool keeps its grants and exclusions, a deleted one loses them. Then the defined tools
-are made and updated. A tool that is neither defined nor deprecated is left alone. All of it happens, or nothing.
+Deprecated tools go first: a renamed tool keeps its grants and exclusions, a deleted one loses them. Then the defined \
+tools are made and updated. A tool that is neither defined nor deprecated is left alone. All of it happens, or nothing.
 
 Examples:
   sync-tools
@@ -152,23 +156,27 @@ fn load_failure(error: LoadToolsError) -> Failure {
 }
 
 fn connect_failure(error: ConnectError) -> Failure {
-    let hint = match &error {
-        ConnectError::Schema(migration::CheckSchemaError::Pending { .. })
-        | ConnectError::Stamp(stamp::CheckStampError::Missing) => "run migrate-db first",
-        ConnectError::Schema(_) => "use the programs of the newer build",
-        ConnectError::Stamp(stamp::CheckStampError::Differs { .. }) => {
-            "name the environment that the database is, or choose another --database-url"
+    use CheckSchemaError::{Pending, Read};
+    match &error {
+        ConnectError::Schema(Pending { .. }) | ConnectError::Stamp(CheckStampError::Missing) => {
+            Failure::refused(error).hint("run migrate-db first")
         }
-        ConnectError::Open(_) => {
-            "run migrate-db to make the database, or choose another with --env or --database-url"
+        ConnectError::Schema(Read(MigrateError::Newer { .. })) => {
+            Failure::refused(error).hint("use the sync-tools of the newer build")
         }
-        _ => return Failure::refused(error),
-    };
-    match error {
-        ConnectError::Open(_) => Failure::failed(error),
-        error => Failure::refused(error),
+        ConnectError::Stamp(CheckStampError::Differs { stamped, .. }) => {
+            let hint = format!("to work on this database, pass --env {stamped}");
+            Failure::refused(error).hint(hint)
+        }
+        ConnectError::Open(OpenError::Missing { .. }) => {
+            Failure::failed(error).hint("run migrate-db to make it, or choose another database")
+        }
+        ConnectError::Open(OpenError::ClearText { .. }) => Failure::refused(error)
+            .hint("use a build with the feature `tls`: cargo build --release --features tls"),
+        _ => {
+            Failure::failed(error).hint("check DATABASE_URL, and that the database can be reached")
+        }
     }
-    .hint(hint)
 }
 
 impl Report {

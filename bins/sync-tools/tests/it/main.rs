@@ -79,9 +79,8 @@ fn help_shows_the_flags_and_examples() {
               Print version
 
     Deprecated tools go first: a renamed tool keeps its grants and exclusions, a deleted one loses them.
-    Then the defined tools
-    are made and updated. A tool that is neither defined nor deprecated is left alone. All of it
-    happens, or nothing.
+    Then the defined tools are made and updated. A tool that is neither defined nor deprecated is left
+    alone. All of it happens, or nothing.
 
     Examples:
       sync-tools
@@ -224,7 +223,7 @@ fn another_environments_database_is_refused() {
     insta::assert_snapshot!(output.failure(1), @r"
     error: this database is stamped `production`, but `staging` was asked for
 
-    hint: name the environment that the database is, or choose another --database-url
+    hint: to work on this database, pass --env production
     ");
     assert_eq!(count_tools(&db), 0);
 }
@@ -244,7 +243,7 @@ fn a_missing_database_is_not_made() {
     insta::assert_snapshot!(project.run(PROGRAM, &url, &[]).failure(1), @r"
     error: there is no database file missing.db
 
-    hint: run migrate-db to make the database, or choose another with --env or --database-url
+    hint: run migrate-db to make it, or choose another database
     ");
     assert!(!project.path().join("missing.db").exists());
 }
