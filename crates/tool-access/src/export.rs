@@ -65,6 +65,12 @@ impl Export {
         Ok(Self { environment, facts })
     }
 
+    /// The environment whose facts these are.
+    #[must_use]
+    pub const fn environment(&self) -> EnvironmentName {
+        self.environment
+    }
+
     /// Writes the canonical file: the same facts give the same bytes from either kind of database.
     ///
     /// # Errors
@@ -81,22 +87,24 @@ impl Export {
     ///
     /// Fails where the file cannot be read.
     pub fn compare(&self, committed: &Path) -> Result<Comparison, ReadAccessFileError> {
-        let (facts, header) = file::read(committed)?;
         let mut comparison = Comparison::new(committed);
-        let own = Side::new(&self.facts, &facts);
+        let mut same = Same::open(committed);
+        if self.write(&mut same).is_ok() && same.is_same() {
+            return Ok(comparison);
+        }
+        comparison.differs = true;
+        let (facts, header) = file::read(committed)?;
+        let users = users_of_both(&self.facts, &facts);
         comparison.compare_scope(&self.facts, &facts);
         for (name, tool) in &self.facts.tools {
             let other = facts.tools.get(name);
-            comparison.compare_tool(name, tool, other, &own);
+            comparison.compare_tool(name, tool, other, &users);
         }
         for (name, tool) in &facts.tools {
             if !self.facts.tools.contains_key(name) {
                 comparison.compare_missing_tool(name, tool, &facts);
             }
         }
-        let mut same = Same::open(committed);
-        let is_canonical = self.write(&mut same).is_ok() && same.is_same();
-        comparison.differs = !is_canonical;
         if header.environment.as_deref() != Some(self.environment.as_str()) {
             comparison.note(Difference::Environment {
                 file: header.environment.unwrap_or_else(|| "none".to_owned()),
@@ -261,7 +269,7 @@ impl Comparison {
         name: &str,
         own: &ToolFacts,
         file: Option<&ToolFacts>,
-        side: &Side<'_>,
+        users: &[BothUser<'_>],
     ) {
         let empty = ToolFacts::default();
         if file.is_none() {
@@ -278,7 +286,7 @@ impl Comparison {
             (false, true) => self.note(Difference::OnlyInFile(fact(None, FactKind::Wildcard))),
             _ => {}
         }
-        for (user, own_user, file_user) in &side.users {
+        for (user, own_user, file_user) in users {
             let is = |excluded: bool, tool: &ToolFacts, ordinal: &Option<u32>| {
                 ordinal.is_some_and(|ordinal| {
                     // A grant of an excluded user is in no export.
@@ -342,34 +350,28 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Users of both sides by name, with their ordinals there.
-struct Side<'a> {
-    users: Vec<(&'a str, Option<u32>, Option<u32>)>,
-}
+/// A user's name, and the ordinals in the database's facts and in the file's.
+type BothUser<'a> = (&'a str, Option<u32>, Option<u32>);
 
-impl<'a> Side<'a> {
-    fn new(own: &'a Facts, file: &'a Facts) -> Self {
-        let mut users: Vec<_> = own
-            .roster
-            .sorted()
-            .into_iter()
-            .map(|user| {
-                let name = own.roster.name(user);
-                (name, Some(user), file.roster.find(name))
-            })
-            .collect();
-        let own_len = users.len();
-        for user in file.roster.sorted() {
-            let name = file.roster.name(user);
-            if own.roster.find(name).is_none() {
-                users.push((name, None, Some(user)));
-            }
+/// The users of both sides, by name.
+fn users_of_both<'a>(own: &'a Facts, file: &'a Facts) -> Vec<BothUser<'a>> {
+    let mut users: Vec<BothUser<'a>> = own
+        .roster
+        .sorted()
+        .into_iter()
+        .map(|user| {
+            let name = own.roster.name(user);
+            (name, Some(user), file.roster.find(name))
+        })
+        .collect();
+    for user in file.roster.sorted() {
+        let name = file.roster.name(user);
+        if own.roster.find(name).is_none() {
+            users.push((name, None, Some(user)));
         }
-        if users.len() > own_len {
-            users.sort_by_key(|user| user.0);
-        }
-        Self { users }
     }
+    users.sort_by_key(|user| user.0);
+    users
 }
 
 /// Compares what is written with what a file holds, a piece at a time.

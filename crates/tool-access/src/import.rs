@@ -208,6 +208,15 @@ pub enum ImportError {
         /// How many may be removed.
         limit: u64,
     },
+    /// The plan cannot be saved.
+    #[error("cannot write the plan {}", .file.display())]
+    WritePlan {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The caller looked at the plan and said no.
     #[error("not confirmed; nothing was changed")]
     NotApproved,

@@ -64,51 +64,69 @@ const PAIR_TABLES: [&str; 6] = [
 const KEY_TABLES: [(&str, &str); 3] =
     [("import_user", "user_id"), ("missing_everyone", "tool_id"), ("against_everyone", "tool_id")];
 
-/// Makes the tables, empty. On PostgreSQL this has to come before a read-only transaction begins.
+/// Makes the tables, empty. A connection that was opened for reading may do so: it cannot write anything else.
 pub(crate) fn create(conn: &mut AnyConnection) -> QueryResult<()> {
-    remove(conn)?;
-    match conn {
-        AnyConnection::Sqlite(c) => {
-            // A connection that was opened for reading cannot write the file anyway; its temporary tables are elsewhere.
-            c.batch_execute("PRAGMA query_only = OFF; PRAGMA cache_size = -8000")?;
-            for table in PAIR_TABLES {
-                c.batch_execute(&format!(
-                    "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL, \
-                     PRIMARY KEY (user_id, tool_id)) WITHOUT ROWID"
-                ))?;
-            }
-        }
-        // Hash joins need no index, and keeping one would double the time.
-        AnyConnection::Postgres(c) => {
-            for table in PAIR_TABLES {
-                c.batch_execute(&format!(
-                    "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL)"
-                ))?;
-            }
-        }
+    let mut statements = remove_statements(conn);
+    // SQLite keeps the rows in the order of the key; PostgreSQL's hash joins need none, and keeping one would double
+    // the time.
+    let key = match conn {
+        AnyConnection::Sqlite(_) => ", PRIMARY KEY (user_id, tool_id)) WITHOUT ROWID",
+        AnyConnection::Postgres(_) => ")",
+    };
+    for table in PAIR_TABLES {
+        statements.push(format!(
+            "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL{key}"
+        ));
     }
     for (table, key) in KEY_TABLES {
-        conn.batch_execute(&format!(
-            "CREATE TEMPORARY TABLE {table} ({key} BIGINT PRIMARY KEY NOT NULL)"
-        ))?;
+        statements
+            .push(format!("CREATE TEMPORARY TABLE {table} ({key} BIGINT PRIMARY KEY NOT NULL)"));
     }
-    conn.batch_execute(
+    statements.push(
         "CREATE TEMPORARY TABLE import_tool (tool_id BIGINT PRIMARY KEY NOT NULL, has_wildcard BOOLEAN NOT NULL, \
-         has_no_wildcard BOOLEAN NOT NULL, has_excluded BOOLEAN NOT NULL, has_granted BOOLEAN NOT NULL)",
-    )
+         has_no_wildcard BOOLEAN NOT NULL, has_excluded BOOLEAN NOT NULL, has_granted BOOLEAN NOT NULL)"
+            .to_owned(),
+    );
+    run_all(conn, &statements)
 }
 
 /// Removes the tables, where there are any.
 pub(crate) fn remove(conn: &mut AnyConnection) -> QueryResult<()> {
+    let statements = remove_statements(conn);
+    run_all(conn, &statements)
+}
+
+fn remove_statements(conn: &AnyConnection) -> Vec<String> {
     let schema = match conn {
         AnyConnection::Sqlite(_) => "temp",
         AnyConnection::Postgres(_) => "pg_temp",
     };
     let keyed = KEY_TABLES.iter().map(|(table, _)| *table);
-    for table in PAIR_TABLES.into_iter().chain(keyed).chain(["import_tool"]) {
-        conn.batch_execute(&format!("DROP TABLE IF EXISTS {schema}.{table}"))?;
+    PAIR_TABLES
+        .into_iter()
+        .chain(keyed)
+        .chain(["import_tool"])
+        .map(|table| format!("DROP TABLE IF EXISTS {schema}.{table}"))
+        .collect()
+}
+
+fn run_all(conn: &mut AnyConnection, statements: &[String]) -> QueryResult<()> {
+    let statements = statements.join(";\n");
+    match conn {
+        // The file itself stays closed to a connection that was opened for reading; its temporary tables are elsewhere.
+        AnyConnection::Sqlite(c) => {
+            c.batch_execute("PRAGMA query_only = OFF; PRAGMA cache_size = -8000")?;
+            c.batch_execute(&statements)
+        }
+        // A session that only reads may make temporary tables in a transaction that says so.
+        AnyConnection::Postgres(c) => {
+            let made = c.batch_execute(&format!("BEGIN READ WRITE;\n{statements};\nCOMMIT"));
+            if made.is_err() {
+                c.batch_execute("ROLLBACK")?;
+            }
+            made
+        }
     }
-    Ok(())
 }
 
 /// Fills in for whom and for what the file speaks.

@@ -1,0 +1,285 @@
+//! Who may use what: database → JSON.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use omnitool_cli::{
+    Failure, Format, Outcome, Program, TargetArgs, print, print_json, spinner, write_atomically,
+};
+use omnitool_database::{
+    ConnectError, Mode, OpenError, connect, migration::CheckSchemaError, stamp::CheckStampError,
+};
+use omnitool_environment::EnvironmentName;
+use omnitool_tool_access::{Comparison, Export, Exported, default_file};
+use serde::Serialize;
+
+const EXAMPLES: &str = "\
+The same facts give the same bytes, from either kind of database: commit the file, and git shows who gained or lost what.
+Grants are counted as lines of the file that let somebody in: one user, or everyone.
+
+Examples:
+  export-tool-access --env local
+  export-tool-access --env local --output custom_path.json
+  export-tool-access --env staging --output - > staging.json
+  export-tool-access --env local --check
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the committed file is not what an export gives (--check)";
+
+/// Write who may use which tool to a file that is committed to git
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Where to write, or - for stdout [default: data/tool_access_exports/<ENV>_tool_access.json]
+    #[arg(long, value_name = "PATH")]
+    output: Option<PathBuf>,
+
+    /// Write nothing; exit with 3 where the file is not what an export gives, and show the difference
+    #[arg(long)]
+    check: bool,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// The result for programs.
+#[derive(Serialize)]
+struct Report {
+    summary: String,
+    environment: EnvironmentName,
+    file: PathBuf,
+    #[serde(flatten)]
+    exported: Exported,
+    /// Facts that the file had and the database has not.
+    dropped: u64,
+}
+
+/// The result of `--check` for programs.
+#[derive(Serialize)]
+struct CheckReport {
+    summary: String,
+    environment: EnvironmentName,
+    #[serde(flatten)]
+    comparison: Comparison,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    #[error("--check compares with a file, and stdout is none")]
+    CheckStdout,
+    #[error("--output - already writes the export to stdout, and --format json would, too")]
+    TwiceStdout,
+}
+
+/// The file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}", .file.display())]
+struct WriteError {
+    file: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// There is nothing to compare with.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no file {}", .file.display())]
+struct MissingError {
+    file: PathBuf,
+}
+
+impl Program for Args {
+    fn format(&self) -> Format {
+        self.format
+    }
+}
+
+fn main() -> ExitCode {
+    omnitool_cli::run(run)
+}
+
+fn run(args: Args) -> Result<Outcome, Failure> {
+    let is_stdout = args.output.as_deref() == Some(Path::new("-"));
+    if is_stdout && args.check {
+        return Err(Failure::usage(UsageError::CheckStdout).hint("name a file with --output"));
+    }
+    if is_stdout && args.format == Format::Json {
+        return Err(Failure::usage(UsageError::TwiceStdout).hint("name a file with --output"));
+    }
+    let target = args.target.resolve()?;
+    let (mut conn, environment) =
+        connect(&target.database_url, target.environment, Mode::Read).map_err(connect_failure)?;
+    let progress = spinner("Reading who may use what");
+    let export = Export::load(&mut conn, environment);
+    progress.finish_and_clear();
+    let export = export?;
+    let file = args.output.unwrap_or_else(|| default_file(environment));
+    if args.check {
+        check(&export, file, args.format)
+    } else if is_stdout {
+        write_stdout(&export)
+    } else {
+        write_file(&export, file, args.format)
+    }
+}
+
+fn write_stdout(export: &Export) -> Result<Outcome, Failure> {
+    let mut stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let written = export.write(&mut stdout).and_then(|exported| {
+        stdout.flush()?;
+        Ok(exported)
+    });
+    let exported = written.map_err(|source| WriteError { file: "stdout".into(), source })?;
+    say(&success(&exported, Path::new("-")));
+    warn_without_effect(&exported);
+    Ok(Outcome::Done)
+}
+
+fn write_file(export: &Export, file: PathBuf, format: Format) -> Result<Outcome, Failure> {
+    let dropped = if file.exists() { warn_dropped(export, &file) } else { 0 };
+    let mut exported = None;
+    write_atomically(&file, |out| {
+        exported = Some(export.write(out)?);
+        Ok(())
+    })
+    .map_err(|source| {
+        Failure::failed(WriteError { file: file.clone(), source })
+            .hint("nothing was changed; free some space, or choose another place with --output")
+    })?;
+    let exported = exported.unwrap_or(Exported { counts: Default::default(), without_effect: 0 });
+    warn_without_effect(&exported);
+    match format {
+        Format::Text => print(&success(&exported, &file))?,
+        Format::Json => print_json(&Report {
+            summary: summary(&exported),
+            environment: export.environment(),
+            file,
+            exported,
+            dropped,
+        })?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn check(export: &Export, file: PathBuf, format: Format) -> Result<Outcome, Failure> {
+    const HINT: &str = "run export-tool-access and commit the file";
+    if !file.exists() {
+        return Err(Failure::failed(MissingError { file }).hint(HINT));
+    }
+    let comparison = export
+        .compare(&file)
+        .map_err(|error| Failure::failed(error).hint("correct the file, or export over it"))?;
+    let text = comparison.to_string();
+    let differs = comparison.differs;
+    match format {
+        Format::Text => print(&format!("{}\n", text.trim_end()))?,
+        Format::Json => print_json(&CheckReport {
+            summary: text.lines().next().unwrap_or_default().to_owned(),
+            environment: export.environment(),
+            comparison,
+        })?,
+    }
+    if differs {
+        say(&format!("hint: {HINT}\n"));
+        return Ok(Outcome::ChangesPending);
+    }
+    Ok(Outcome::Done)
+}
+
+/// Warns where the file has facts that the database has not: two people who export in turn would drop each other's.
+fn warn_dropped(export: &Export, file: &Path) -> u64 {
+    let file_name = file.display();
+    match export.compare(file) {
+        Ok(comparison) if comparison.dropped > 0 => {
+            let dropped = comparison.dropped;
+            say(&format!(
+                "warning: {file_name} had {dropped} facts that the database has not; this export drops them:\n"
+            ));
+            let only_in_file = comparison.differences.iter().filter(|difference| {
+                matches!(difference, omnitool_tool_access::Difference::OnlyInFile(_))
+            });
+            for difference in only_in_file.clone().take(20) {
+                say(&format!("  {difference}\n"));
+            }
+            if dropped > 20 {
+                say(&format!("  … and {} more\n", dropped - 20));
+            }
+            say(&format!(
+                "hint: to keep them, restore the file from git, run import-tool-access --source {file_name}, and export again\n"
+            ));
+            dropped
+        }
+        Ok(_) => 0,
+        Err(error) => {
+            say(&format!("warning: the file that is replaced could not be read: {error}\n"));
+            0
+        }
+    }
+}
+
+fn warn_without_effect(exported: &Exported) {
+    if exported.without_effect > 0 {
+        say(&format!(
+            "warning: {} grants of excluded users have no effect and were left out\n",
+            exported.without_effect
+        ));
+    }
+}
+
+fn success(exported: &Exported, file: &Path) -> String {
+    format!(
+        "[SUCCESS] Successfully exported {} grants to {}\n",
+        exported.grants_and_wildcards(),
+        file.display()
+    ) + &format!("  {}\n", summary(exported))
+}
+
+fn summary(exported: &Exported) -> String {
+    let counts = exported.counts;
+    format!(
+        "{} for one user, {} for everyone, {} exclusions",
+        counts.grants, counts.wildcards, counts.exclusions
+    )
+}
+
+/// Prints to stderr; nobody is left to tell where that is closed.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn connect_failure(error: ConnectError) -> Failure {
+    match &error {
+        ConnectError::Schema(CheckSchemaError::Pending { .. })
+        | ConnectError::Stamp(CheckStampError::Missing) => {
+            Failure::refused(error).hint("run migrate-db first")
+        }
+        ConnectError::Stamp(CheckStampError::Differs { stamped, .. }) => {
+            let hint = format!("to read this database, pass --env {stamped}");
+            Failure::refused(error).hint(hint)
+        }
+        ConnectError::Open(OpenError::Missing { .. }) => {
+            Failure::failed(error).hint("run migrate-db to make it, or choose another database")
+        }
+        _ => {
+            Failure::failed(error).hint("check DATABASE_URL, and that the database can be reached")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Args::command().debug_assert();
+    }
+}
