@@ -138,6 +138,28 @@ fn nobody_lacks_a_default_tool_for_a_good_reason(db: TestDatabase) {
     assert_eq!(setup.verify().summary, "9 checks: 9 passed");
 }
 
+fn whoever_has_a_default_tool_twice_or_not_is_counted_once(db: TestDatabase) {
+    let setup = Setup::clean(db);
+    let mut conn = setup.conn();
+    // Granted and excluded, also who is inactive, and of a tool that is no default.
+    fixture::exclude(&mut conn, setup.alice, setup.email);
+    let bob = fixture::user(&mut conn, "bob");
+    fixture::grant(&mut conn, bob, setup.email);
+    fixture::exclude(&mut conn, bob, setup.email);
+    diesel::update(users::table.find(bob))
+        .set(users::is_active.eq(false))
+        .execute(&mut conn)
+        .unwrap();
+    fixture::grant(&mut conn, setup.alice, setup.invoices);
+    assert_eq!(setup.verify().summary, "9 checks: 9 passed");
+    for number in 0..12 {
+        fixture::user(&mut conn, &format!("user_{number:02}"));
+    }
+    let text = setup.only_trouble("default-tools", Outcome::Warned);
+    assert!(text.starts_with("12 default tools not assigned\n"), "{text}");
+    assert!(text.contains("- user_09 lacks Email Templates\nand 2 more\n"), "{text}");
+}
+
 fn a_default_tool_that_is_inactive_is_not_missed(db: TestDatabase) {
     let setup = Setup::clean(db);
     let mut conn = setup.conn();
@@ -156,5 +178,6 @@ on_both_databases!(
     only_the_first_ten_of_many_orphans_are_named,
     a_user_without_a_default_tool_is_a_warning,
     nobody_lacks_a_default_tool_for_a_good_reason,
+    whoever_has_a_default_tool_twice_or_not_is_counted_once,
     a_default_tool_that_is_inactive_is_not_missed,
 );
