@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "test code")]
 
 mod database;
+mod dump;
 pub mod fixture;
 mod postgres;
 mod project;
 
 pub use database::TestDatabase;
+pub use dump::dump;
 pub use omnitool_database::Dialect;
 pub use postgres::{PostgresServer, SERVER_URL_VARIABLE};
 pub use project::{CommandOutput, TestProject};
