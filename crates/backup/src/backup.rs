@@ -1,0 +1,217 @@
+//! Taking, checking and marking backups.
+
+use std::{collections::BTreeMap, io};
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use omnitool_environment::EnvironmentName;
+
+use crate::{
+    BackupId, Catalog, CatalogError, Contents, CopyError, InspectError, Kind, Manifest, Method,
+    ReadDatabaseError, Store, Verified, digest, manifest::NewManifest,
+};
+
+/// Why a backup was not taken. Nothing is left of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaptureError {
+    /// The database's stamp cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadDatabaseError),
+    /// The database belongs to another environment.
+    #[error("this database is stamped `{stamped}`, but `{wanted}` was asked for")]
+    Stamp {
+        /// What the database is.
+        stamped: EnvironmentName,
+        /// What the caller named.
+        wanted: EnvironmentName,
+    },
+    /// The folder of the backups cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The database could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The copy cannot be read.
+    #[error("cannot read the copy")]
+    Hash(#[source] io::Error),
+    /// The copy is no good: so is the database.
+    #[error("the copy failed its checks, so the database needs a look")]
+    Verify(#[from] InspectError),
+}
+
+/// Why a backup is not what its manifest says.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// There is no such backup, or its manifest cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Its file cannot be read.
+    #[error("cannot read backup {id}")]
+    Hash {
+        /// The backup.
+        id: BackupId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its file is another one than was captured.
+    #[error(
+        "backup {id} is not the file that was captured: its {what} is {found} instead of {expected}"
+    )]
+    Changed {
+        /// The backup.
+        id: BackupId,
+        /// What differs.
+        what: &'static str,
+        /// What it is.
+        found: String,
+        /// What the manifest says.
+        expected: String,
+    },
+    /// Its file is the one that was captured, and its manifest describes another one.
+    #[error("the manifest of backup {id} does not describe its file: {problem}")]
+    Manifest {
+        /// The backup.
+        id: BackupId,
+        /// What differs.
+        problem: String,
+    },
+    /// Its file is no good.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+}
+
+/// Whether a backup is kept from being pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// It stays until it is unpinned.
+    Pinned,
+    /// It goes when its time comes.
+    Unpinned,
+}
+
+/// Takes a backup of `store` while others go on using it, and checks the copy before it counts as one.
+///
+/// # Errors
+///
+/// Fails where the database is another environment's, cannot be read, is damaged, or the folder cannot be written.
+pub fn capture(
+    catalog: &Catalog,
+    store: &dyn Store,
+    kind: Kind,
+    release: Option<&str>,
+) -> Result<Manifest, CaptureError> {
+    let wanted = catalog.environment();
+    match store.stamp()? {
+        Some(stamped) if stamped != wanted => return Err(CaptureError::Stamp { stamped, wanted }),
+        _ => {}
+    }
+    let created_at = now();
+    let reservation = catalog.reserve()?;
+    let partial = reservation.partial();
+    store.copy_to(&partial)?;
+    reservation.sync()?;
+    let fingerprint = digest::of_file(&partial).map_err(CaptureError::Hash)?;
+    let contents = store.system().inspect(&partial)?;
+    let id = reservation.id();
+    let manifest: Manifest = NewManifest {
+        id,
+        environment: wanted,
+        system: store.system(),
+        file: file_name(id, created_at, store),
+        kind,
+        created_at,
+        size: fingerprint.size,
+        sha256: fingerprint.sha256,
+        schema_version: contents.schema_version,
+        release: release.map(ToOwned::to_owned),
+        rows: contents.rows,
+        verified: Verified { when: now(), how: Method::OpenedCopy },
+    }
+    .into();
+    reservation.publish(&manifest)?;
+    Ok(manifest)
+}
+
+/// Checks a backup again and notes in its manifest what came out.
+///
+/// # Errors
+///
+/// Fails where the backup is not what its manifest says; it then no longer counts as verified.
+pub fn verify(catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> {
+    let backup = catalog.find(id)?;
+    let result = check(catalog, &backup);
+    let verified = match &result {
+        Ok(_) => Some(Verified { when: now(), how: Method::OpenedCopy }),
+        // It may be good; it only cannot be read now.
+        Err(VerifyError::Hash { .. }) => backup.verified,
+        Err(_) => None,
+    };
+    let backup = catalog.update(id, |backup| backup.verified = verified)?;
+    result.map(|_| backup)
+}
+
+/// Pins or unpins a backup.
+///
+/// # Errors
+///
+/// Fails where there is no such backup or its manifest cannot be written.
+pub fn set_pin(catalog: &Catalog, id: BackupId, pin: Pin) -> Result<Manifest, CatalogError> {
+    catalog.update(id, |backup| backup.pinned = pin == Pin::Pinned)
+}
+
+/// Compares a backup's file with its manifest, and looks into it.
+pub(crate) fn check(catalog: &Catalog, backup: &Manifest) -> Result<Contents, VerifyError> {
+    let Manifest { id, size, sha256, schema_version, rows, environment, .. } = backup;
+    let id = *id;
+    let file = catalog.file(backup);
+    let fingerprint = digest::of_file(&file).map_err(|source| VerifyError::Hash { id, source })?;
+    let changed = |what, found: &dyn ToString, expected: &dyn ToString| {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        Err(VerifyError::Changed { id, what, found, expected })
+    };
+    if fingerprint.size != *size {
+        return changed("length", &fingerprint.size, size);
+    }
+    if fingerprint.sha256 != *sha256 {
+        return changed("SHA-256", &fingerprint.sha256, sha256);
+    }
+    let contents = backup.system.inspect(&file)?;
+    match manifest_problem(&contents, schema_version.as_deref(), rows, *environment) {
+        None => Ok(contents),
+        Some(problem) => Err(VerifyError::Manifest { id, problem }),
+    }
+}
+
+fn manifest_problem(
+    contents: &Contents,
+    schema_version: Option<&str>,
+    rows: &BTreeMap<String, u64>,
+    environment: EnvironmentName,
+) -> Option<String> {
+    if contents.schema_version.as_deref() != schema_version {
+        let found = contents.schema_version.as_deref().unwrap_or("none");
+        return Some(format!("its schema version is {found}"));
+    }
+    if let Some(stamp) = contents.stamp.filter(|stamp| *stamp != environment) {
+        return Some(format!("it is stamped `{stamp}`"));
+    }
+    contents.difference(rows)
+}
+
+fn file_name(id: BackupId, created_at: DateTime<Utc>, store: &dyn Store) -> String {
+    let database: String = store
+        .name()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+        .take(40)
+        .collect();
+    let extension = store.system().extension();
+    format!("{id}-{}-{database}.{extension}", created_at.format("%Y%m%dT%H%M%SZ"))
+}
+
+/// Manifests have whole seconds.
+fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(0)
+}

@@ -1,0 +1,53 @@
+//! Lengths and SHA-256 of files.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
+
+use sha2::{Digest as _, Sha256};
+
+/// What tells whether two files are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Hexadecimal.
+    pub(crate) sha256: String,
+}
+
+/// The fingerprint of `file`, read in pieces.
+pub(crate) fn of_file(file: &Path) -> io::Result<Fingerprint> {
+    read(file, |_| Ok(()))
+}
+
+/// Copies `from` into `to` and flushes it to disk; the fingerprint is of what was copied.
+pub(crate) fn copy(from: &Path, mut to: File) -> io::Result<Fingerprint> {
+    let fingerprint = read(from, |piece| to.write_all(piece))?;
+    to.sync_all()?;
+    Ok(fingerprint)
+}
+
+fn read(file: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Fingerprint> {
+    let mut source = fs_err::File::open(file)?;
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    let mut piece = vec![0; 1 << 18];
+    loop {
+        let length = source.read(&mut piece)?;
+        if length == 0 {
+            break;
+        }
+        hash.update(&piece[..length]);
+        each(&piece[..length])?;
+        size += length as u64;
+    }
+    let mut sha256 = String::with_capacity(64);
+    for byte in hash.finalize() {
+        // Writing to a string cannot fail.
+        let _ = write!(sha256, "{byte:02x}");
+    }
+    Ok(Fingerprint { size, sha256 })
+}

@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod backup;
+mod catalog;
+mod digest;
+mod id;
+mod manifest;
+mod retention;
+mod rollback;
+mod store;
+
+pub use backup::{CaptureError, Pin, VerifyError, capture, set_pin, verify};
+pub use catalog::{BrokenBackup, Catalog, CatalogError, DEFAULT_FOLDER, Listing};
+pub use id::{BackupId, ParseBackupIdError};
+pub use manifest::{Kind, Manifest, Method, ParseManifestError, System, Verified};
+pub use retention::{Kept, PruneFailure, PrunePlan, Pruned, Reason};
+pub use rollback::{PlanRollbackError, RollbackPlan, RolledBack, TableLoss, Target, Wanted};
+pub use store::{
+    Contents, CopyError, FindEnvironmentError, InspectError, Interrupted, Left, ReadDatabaseError,
+    RestoreError, RestoreRequest, Store, UnsupportedDatabaseError, find_environment, for_url,
+};

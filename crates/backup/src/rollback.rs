@@ -1,0 +1,452 @@
+//! Putting a backup back: choosing it, saying what that loses, doing it.
+
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use omnitool_environment::EnvironmentName;
+use serde::Serialize;
+
+use crate::{
+    BackupId, Catalog, CatalogError, Contents, InspectError, Interrupted, Kind, Left, Listing,
+    Manifest, ReadDatabaseError, RestoreError, RestoreRequest, Store, System, VerifyError, backup,
+    digest,
+};
+
+/// Which backup somebody wants back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest verified one that is no safety copy (errata E8).
+    Latest,
+    /// The newest safety copy: what was there before the last rollback.
+    BeforeLastRollback,
+    /// This one.
+    Backup(BackupId),
+    /// A file, which may come from anywhere.
+    File(PathBuf),
+}
+
+/// What a rollback will do. Nothing has happened yet; the backup is checked.
+#[derive(Clone, Debug, Serialize)]
+#[must_use]
+pub struct RollbackPlan {
+    /// The environment whose database is replaced.
+    pub environment: EnvironmentName,
+    /// What it is replaced by.
+    pub target: Target,
+    /// The tables with another number of rows, sorted by name.
+    pub losses: Vec<TableLoss>,
+    /// Whole minutes since the backup was taken, where that is known: what was written in them is lost.
+    pub minutes_since: Option<i64>,
+    /// Whether there is a database now. Where there is none, there is nothing to lose and no safety backup.
+    pub database_exists: bool,
+    /// What an earlier rollback left that was killed; this one cleans up.
+    pub interrupted: Option<Interrupted>,
+    #[serde(skip)]
+    contents: Contents,
+}
+
+/// The backup that was chosen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// Its id, or its path where it comes from elsewhere.
+    pub label: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// Why this one.
+    pub why: String,
+    /// Bytes.
+    pub size: u64,
+    /// Hexadecimal SHA-256 of the file.
+    pub sha256: String,
+    /// Why it was taken, where it has a manifest.
+    pub kind: Option<Kind>,
+    /// When it was taken, where it has a manifest.
+    pub created_at: Option<DateTime<Utc>>,
+    /// The release that its manifest names.
+    pub release: Option<String>,
+    /// The newest migration in it.
+    pub schema_version: String,
+    /// How many of this build's migrations are not in it.
+    pub pending_migrations: usize,
+    /// The environment that it says it is, where that is another one; it is stamped anew.
+    pub comes_from: Option<EnvironmentName>,
+}
+
+/// A table whose number of rows changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableLoss {
+    /// The table.
+    pub table: String,
+    /// Rows now; none where the database has no such table.
+    pub now: Option<u64>,
+    /// Rows in the backup; none where it has no such table.
+    pub then: Option<u64>,
+}
+
+/// A rollback that was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct RolledBack {
+    /// The backup that undoes it; none where there was nothing to save.
+    pub safety_backup: Option<BackupId>,
+}
+
+/// Why a rollback is not possible. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanRollbackError {
+    /// The catalog cannot be read, or has no such backup.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// No backup can be chosen.
+    #[error("there is no verified backup of {environment} in {folder}{}", skipped_text(.passed_over))]
+    NoBackup {
+        /// Whose backups were looked at.
+        environment: EnvironmentName,
+        /// Where.
+        folder: PathBuf,
+        /// The backups that are there and were not chosen, with the reason.
+        passed_over: Vec<String>,
+    },
+    /// No rollback has taken a safety copy.
+    #[error(
+        "there is no rollback of {environment} to undo: {folder} has no verified safety backup"
+    )]
+    NothingToUndo {
+        /// Whose backups were looked at.
+        environment: EnvironmentName,
+        /// Where.
+        folder: PathBuf,
+    },
+    /// The backup is not what its manifest says.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The file cannot be read.
+    #[error("cannot read the backup")]
+    Hash(#[source] io::Error),
+    /// The file is no good backup.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// It is a good database and none of ours.
+    #[error("the backup {label} is no omnitool database: it has no migrations")]
+    Foreign {
+        /// The backup.
+        label: String,
+    },
+    /// It was made by a newer build.
+    #[error("the backup {label} belongs to a newer build: this one does not know its migrations {}", .versions.join(", "))]
+    Newer {
+        /// The backup.
+        label: String,
+        /// The versions that this build does not know.
+        versions: Vec<String>,
+    },
+    /// The live database cannot be read.
+    #[error("cannot read the live database")]
+    Live(#[source] ReadDatabaseError),
+    /// The live database belongs to another environment.
+    #[error("the live database is stamped `{stamped}`, but `{wanted}` was asked for")]
+    Stamp {
+        /// What the database is.
+        stamped: EnvironmentName,
+        /// What the caller named.
+        wanted: EnvironmentName,
+    },
+    /// The live database belongs to another application.
+    #[error("the live database is no omnitool database: it has tables and no migrations")]
+    LiveForeign,
+}
+
+impl RollbackPlan {
+    /// Chooses and checks the backup, and compares it with the live database. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no such backup, it is not good or not ours, or the live database is not `catalog`'s environment.
+    pub fn new(
+        catalog: &Catalog,
+        store: &dyn Store,
+        wanted: &Wanted,
+        now: DateTime<Utc>,
+    ) -> Result<Self, PlanRollbackError> {
+        let environment = catalog.environment();
+        // First of all, before the safety backup could be taken for the latest one.
+        let (target, contents) = match wanted {
+            Wanted::File(file) => from_file(file, environment)?,
+            _ => from_catalog(catalog, wanted)?,
+        };
+        let live = store.live().map_err(PlanRollbackError::Live)?;
+        if let Some(live) = &live {
+            check_live(live, environment)?;
+        }
+        let minutes_since = target.created_at.map(|taken| (now - taken).num_minutes().max(0));
+        Ok(Self {
+            environment,
+            minutes_since,
+            losses: live.as_ref().map(|live| losses(live, &contents)).unwrap_or_default(),
+            database_exists: live.is_some(),
+            interrupted: store.interrupted().map_err(PlanRollbackError::Live)?,
+            target,
+            contents,
+        })
+    }
+
+    /// Takes the safety backup and replaces the database's content.
+    ///
+    /// # Errors
+    ///
+    /// Fails where any part of it does; the database is then unchanged.
+    pub fn apply(&self, catalog: &Catalog, store: &dyn Store) -> Result<RolledBack, RestoreError> {
+        let request = RestoreRequest {
+            label: &self.target.label,
+            file: &self.target.file,
+            sha256: &self.target.sha256,
+            contents: &self.contents,
+            environment: self.environment,
+        };
+        let mut safety_backup = None;
+        store.restore(&request, &mut || {
+            if self.database_exists {
+                let taken = backup::capture(catalog, store, Kind::BeforeRollback, None)?;
+                safety_backup = Some(taken.id);
+            }
+            Ok(safety_backup)
+        })?;
+        Ok(RolledBack { safety_backup })
+    }
+}
+
+fn from_catalog(
+    catalog: &Catalog,
+    wanted: &Wanted,
+) -> Result<(Target, Contents), PlanRollbackError> {
+    let (backup, why) = choose(catalog, wanted)?;
+    let contents = backup::check(catalog, &backup)?;
+    let label = backup.id.to_string();
+    let schema_version = check_ours(&label, &contents)?;
+    let file = catalog.file(&backup);
+    let Manifest { kind, created_at, size, sha256, release, .. } = backup;
+    let target = Target {
+        label,
+        file,
+        why,
+        size,
+        sha256,
+        kind: Some(kind),
+        created_at: Some(created_at),
+        release,
+        schema_version,
+        pending_migrations: contents.pending.len(),
+        comes_from: None,
+    };
+    Ok((target, contents))
+}
+
+fn from_file(
+    file: &Path,
+    environment: EnvironmentName,
+) -> Result<(Target, Contents), PlanRollbackError> {
+    let contents = System::Sqlite.inspect(file)?;
+    // After the first look, which refuses folders, links and pipes.
+    let digest::Fingerprint { size, sha256 } =
+        digest::of_file(file).map_err(PlanRollbackError::Hash)?;
+    let label = file.display().to_string();
+    let schema_version = check_ours(&label, &contents)?;
+    let target = Target {
+        label,
+        file: file.to_owned(),
+        why: "it was named with --file".to_owned(),
+        size,
+        sha256,
+        kind: None,
+        created_at: None,
+        release: None,
+        schema_version,
+        pending_migrations: contents.pending.len(),
+        comes_from: contents.stamp.filter(|stamp| *stamp != environment),
+    };
+    Ok((target, contents))
+}
+
+fn choose(catalog: &Catalog, wanted: &Wanted) -> Result<(Manifest, String), PlanRollbackError> {
+    let (environment, folder) = (catalog.environment(), catalog.folder().to_owned());
+    match wanted {
+        Wanted::Backup(id) => Ok((catalog.find(*id)?, "it was named with --backup".to_owned())),
+        Wanted::BeforeLastRollback => catalog
+            .list()?
+            .backups
+            .into_iter()
+            .rfind(|backup| backup.kind == Kind::BeforeRollback && backup.verified.is_some())
+            .map(|backup| (backup, "the newest verified safety backup of a rollback".to_owned()))
+            .ok_or(PlanRollbackError::NothingToUndo { environment, folder }),
+        Wanted::Latest | Wanted::File(_) => latest(catalog.list()?).map_err(|passed_over| {
+            PlanRollbackError::NoBackup { environment, folder, passed_over }
+        }),
+    }
+}
+
+/// The newest verified backup that is no safety copy, and why; or which were passed over.
+fn latest(listing: Listing) -> Result<(Manifest, String), Vec<String>> {
+    let Listing { backups, broken } = listing;
+    let mut candidates: Vec<(BackupId, Result<Manifest, &str>)> = broken
+        .into_iter()
+        .map(|broken| (broken.id, Err("cannot be used")))
+        .chain(backups.into_iter().map(|backup| {
+            let reason = match (&backup.verified, backup.kind) {
+                (_, Kind::BeforeRollback) => Err("a safety copy"),
+                (None, _) => Err("not verified"),
+                (Some(_), _) => Ok(()),
+            };
+            (backup.id, reason.map(|()| backup))
+        }))
+        .collect();
+    candidates.sort_unstable_by_key(|(id, _)| *id);
+    let mut skipped = Vec::new();
+    for (id, candidate) in candidates.into_iter().rev() {
+        match candidate {
+            Ok(backup) => {
+                let why = "the newest verified backup that is no safety copy".to_owned();
+                return Ok((backup, why + &skipped_text(&skipped)));
+            }
+            Err(reason) => skipped.push(format!("{id} is {reason}")),
+        }
+    }
+    Err(skipped)
+}
+
+fn skipped_text(skipped: &[String]) -> String {
+    if skipped.is_empty() {
+        String::new()
+    } else {
+        format!(" (passed over: {})", skipped.join(", "))
+    }
+}
+
+/// The schema version of a backup that this build understands.
+fn check_ours(label: &str, contents: &Contents) -> Result<String, PlanRollbackError> {
+    let label = label.to_owned();
+    if !contents.unknown.is_empty() {
+        return Err(PlanRollbackError::Newer { label, versions: contents.unknown.clone() });
+    }
+    contents.schema_version.clone().ok_or(PlanRollbackError::Foreign { label })
+}
+
+fn check_live(live: &Contents, wanted: EnvironmentName) -> Result<(), PlanRollbackError> {
+    match live.stamp {
+        Some(stamped) if stamped != wanted => Err(PlanRollbackError::Stamp { stamped, wanted }),
+        None if live.schema_version.is_none() => Err(PlanRollbackError::LiveForeign),
+        _ => Ok(()),
+    }
+}
+
+fn losses(live: &Contents, backup: &Contents) -> Vec<TableLoss> {
+    let tables: BTreeSet<&String> = live.rows.keys().chain(backup.rows.keys()).collect();
+    tables
+        .into_iter()
+        .map(|table| TableLoss {
+            table: table.clone(),
+            now: live.rows.get(table).copied(),
+            then: backup.rows.get(table).copied(),
+        })
+        .filter(|loss| loss.now != loss.then)
+        .collect()
+}
+
+impl Target {
+    /// Which release the restored schema fits.
+    fn fitting_release(&self) -> String {
+        match (&self.release, self.kind) {
+            (Some(release), Some(Kind::BeforeDeploy)) => {
+                format!("the one that served before {release} was deployed")
+            }
+            (Some(release), _) => format!("{release}, which served when it was taken"),
+            (None, _) if self.pending_migrations == 0 => "this build's".to_owned(),
+            (None, _) => "not recorded; one without this build's newest migrations".to_owned(),
+        }
+    }
+
+    fn schema(&self) -> String {
+        let version = &self.schema_version;
+        match self.pending_migrations {
+            0 => format!("{version}, the one of this build"),
+            1 => format!("{version}; 1 migration of this build is not in it"),
+            count => format!("{version}; {count} migrations of this build are not in it"),
+        }
+    }
+}
+
+impl fmt::Display for RollbackPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            environment,
+            target,
+            losses,
+            minutes_since,
+            database_exists,
+            interrupted,
+            contents: _,
+        } = self;
+        if let Some(interrupted) = interrupted {
+            writeln!(f, "{interrupted}")?;
+        }
+        write!(f, "Rollback of {environment} to {}", target.label)?;
+        match (target.kind, target.created_at) {
+            (Some(kind), Some(taken)) => {
+                writeln!(f, " ({kind}, taken {})", taken.format("%Y-%m-%d %H:%M:%S UTC"))?;
+            }
+            _ => writeln!(f)?,
+        }
+        writeln!(f, "  chosen:  {}", target.why)?;
+        writeln!(f, "  checked: {} bytes, SHA-256, integrity, references, rows", target.size)?;
+        writeln!(f, "  schema:  {}", target.schema())?;
+        writeln!(f, "  release that fits: {}", target.fitting_release())?;
+        if let Some(from) = target.comes_from {
+            writeln!(f, "  it comes from {from} and will be stamped {environment}")?;
+        }
+        if !database_exists {
+            return writeln!(f, "Nothing is lost: there is no database now.");
+        }
+        match minutes_since {
+            Some(minutes) => {
+                writeln!(f, "Lost: all that was written in the {minutes} minutes since then.")?;
+            }
+            None => writeln!(
+                f,
+                "Lost: all that was written since it was taken; without a manifest nobody knows when that was."
+            )?,
+        }
+        for TableLoss { table, now, then } in losses {
+            let count = |rows: &Option<u64>| rows.map_or("absent".to_owned(), |n| n.to_string());
+            writeln!(f, "  {table}: {} rows now, {} in the backup", count(now), count(then))?;
+        }
+        if losses.is_empty() {
+            writeln!(f, "  no table has another number of rows")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { restoring, safety_backup, left } = self;
+        f.write_str("An earlier rollback")?;
+        if let Some(restoring) = restoring {
+            write!(f, " to {restoring}")?;
+        }
+        f.write_str(match left {
+            Left::Old => {
+                " was killed before it changed anything: the database is the one from before it."
+            }
+            Left::New => {
+                " was killed after it had replaced the database: what it restored is in place."
+            }
+        })?;
+        match (left, safety_backup) {
+            (Left::New, Some(id)) => write!(f, " Its safety backup is {id}."),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The backup crate on real databases.
+
+mod capture;
+mod rollback;
+
+use std::path::PathBuf;
+
+use chrono::Utc;
+use omnitool_backup::{
+    Catalog, Kind, Manifest, PlanRollbackError, RollbackPlan, Store, Wanted, capture, for_url,
+};
+use omnitool_database::{Dialect, Mode, open};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_testing::{TestDatabase, dump, fixture};
+use tempfile::TempDir;
+
+/// A database stamped `staging` with a user, a tool and a grant, and a folder for its backups.
+struct Site {
+    db: TestDatabase,
+    store: Box<dyn Store>,
+    catalog: Catalog,
+    folder: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let db = TestDatabase::stamped(Dialect::Sqlite, EnvironmentName::Staging);
+        let mut conn = db.connection();
+        let alice = fixture::user(&mut conn, "alice");
+        let invoices = fixture::tool(&mut conn, "Invoice Generator");
+        fixture::grant(&mut conn, alice, invoices);
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(folder.path(), EnvironmentName::Staging);
+        Self { store: for_url(db.url()).unwrap(), db, catalog, folder }
+    }
+
+    fn capture(&self) -> Manifest {
+        capture(&self.catalog, &*self.store, Kind::Manual, None).unwrap()
+    }
+
+    fn plan(&self, wanted: &Wanted) -> Result<RollbackPlan, PlanRollbackError> {
+        RollbackPlan::new(&self.catalog, &*self.store, wanted, Utc::now())
+    }
+
+    fn rollback(&self, wanted: &Wanted) -> Option<omnitool_backup::BackupId> {
+        self.plan(wanted).unwrap().apply(&self.catalog, &*self.store).unwrap().safety_backup
+    }
+
+    fn dump(&self) -> Vec<String> {
+        dump(&mut self.db.connection())
+    }
+
+    /// A file that is no part of the catalog.
+    fn elsewhere(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The names of all files beside the live database.
+    fn beside(&self) -> Vec<String> {
+        let folder = self.db.url().sqlite_path().unwrap().parent().unwrap();
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn dump_file(file: &std::path::Path) -> Vec<String> {
+    dump(&mut open(&DatabaseUrl::sqlite(file), Mode::Immutable).unwrap())
+}
