@@ -1,0 +1,231 @@
+//! Takes, lists, checks and removes backups of an environment's database.
+
+mod report;
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use omnitool_backup::{
+    BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Kind, Pin,
+    PrunePlan, UnsupportedDatabaseError, capture, find_environment, for_url, set_pin, verify,
+};
+use omnitool_cli::{Failure, Format, Outcome, Program, Target, TargetArgs, spinner};
+
+use self::report::{Applied, Checked};
+
+const EXAMPLES: &str = "\
+A backup is a copy of the whole database at one moment, taken while the app goes on. It is opened and checked before it \
+counts. Its manifest says what is in it. Backups hold personal data: only their owner can read them, and git ignores them.
+
+Examples:
+  backup-database --env staging capture
+  backup-database --env staging list
+  backup-database --env staging verify b003
+  backup-database --env production pin b003
+  backup-database --env production prune --keep 10 --dry-run
+
+To restore one: rollback-migration --env staging --backup b003
+
+Exit codes: 0 done, 1 failed or refused, or a backup is bad, 2 wrong usage";
+
+/// Take, list, check and remove backups of an environment's database
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// The folder with a folder of backups per environment
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_FOLDER)]
+    folder: PathBuf,
+
+    /// How to print the result
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
+
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Take a backup and check it
+    Capture {
+        /// Why it is taken: manual or before-deploy
+        #[arg(long, value_name = "KIND", default_value = "manual", value_parser = parse_kind)]
+        kind: Kind,
+
+        /// The release that is about to be deployed (before-deploy) or that serves
+        #[arg(long, value_name = "ID")]
+        release: Option<String>,
+    },
+    /// Show all backups
+    List,
+    /// Show everything about one backup
+    Show {
+        /// The backup
+        #[arg(value_name = "ID")]
+        id: BackupId,
+    },
+    /// Check a backup, or all of them, again
+    Verify {
+        /// The backup [default: all]
+        #[arg(value_name = "ID")]
+        id: Option<BackupId>,
+    },
+    /// Keep a backup from being pruned
+    Pin {
+        /// The backup
+        #[arg(value_name = "ID")]
+        id: BackupId,
+    },
+    /// Let a backup be pruned again
+    Unpin {
+        /// The backup
+        #[arg(value_name = "ID")]
+        id: BackupId,
+    },
+    /// Remove old backups; only verified ones count, and the newest verified and pinned ones stay
+    Prune {
+        /// How many to keep
+        #[arg(long, value_name = "N", default_value = "10")]
+        keep: NonZeroUsize,
+
+        /// Show what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+impl Program for Args {
+    fn format(&self) -> Format {
+        self.format
+    }
+}
+
+/// `before-rollback` is missing: only a rollback takes those, and they are treated as its own.
+fn parse_kind(text: &str) -> Result<Kind, &'static str> {
+    [Kind::Manual, Kind::BeforeDeploy]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+        .ok_or("expected manual or before-deploy")
+}
+
+fn main() -> ExitCode {
+    omnitool_cli::run(run)
+}
+
+fn run(args: Args) -> Result<Outcome, Failure> {
+    let Args { target, folder, format, action } = args;
+    let target = target.resolve()?;
+    let environment =
+        find_environment(&target.database_url, target.environment).map_err(environment_failure)?;
+    let catalog = Catalog::new(&folder, environment);
+    match action {
+        Action::Capture { kind, release } => {
+            run_capture(&catalog, &target, kind, release.as_deref(), format)
+        }
+        Action::List => report::list(&catalog, catalog.list().map_err(catalog_failure)?, format),
+        Action::Show { id } => {
+            report::show(&catalog, catalog.find(id).map_err(catalog_failure)?, format)
+        }
+        Action::Verify { id } => run_verify(&catalog, id, format),
+        Action::Pin { id } => {
+            report::pinned(set_pin(&catalog, id, Pin::Pinned).map_err(catalog_failure)?, format)
+        }
+        Action::Unpin { id } => {
+            report::pinned(set_pin(&catalog, id, Pin::Unpinned).map_err(catalog_failure)?, format)
+        }
+        Action::Prune { keep, dry_run } => {
+            let plan = PrunePlan::load(&catalog, keep).map_err(catalog_failure)?;
+            let applied = if dry_run { Applied::Not } else { Applied::With(plan.apply(&catalog)) };
+            report::pruned(&catalog, plan, applied, format)
+        }
+    }
+}
+
+fn run_capture(
+    catalog: &Catalog,
+    target: &Target,
+    kind: Kind,
+    release: Option<&str>,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    let store = for_url(&target.database_url).map_err(unsupported_failure)?;
+    let progress = spinner(&format!("Backing up {}", catalog.environment()));
+    let result = capture(catalog, &*store, kind, release);
+    progress.finish_and_clear();
+    let backup = result.map_err(|error| capture_failure(error, catalog.folder()))?;
+    report::captured(catalog, backup, format)
+}
+
+fn run_verify(catalog: &Catalog, id: Option<BackupId>, format: Format) -> Result<Outcome, Failure> {
+    let (ids, broken) = match id {
+        Some(id) => (vec![id], Vec::new()),
+        None => {
+            let listing = catalog.list().map_err(catalog_failure)?;
+            (listing.backups.iter().map(|backup| backup.id).collect(), listing.broken)
+        }
+    };
+    let progress = spinner("Checking backups");
+    let mut checked: Vec<Checked> = broken.into_iter().map(Checked::from).collect();
+    checked.extend(ids.into_iter().map(|id| Checked::new(id, verify(catalog, id))));
+    progress.finish_and_clear();
+    report::verified(catalog, checked, format)
+}
+
+fn unsupported_failure(error: UnsupportedDatabaseError) -> Failure {
+    Failure::refused(error).hint(
+        "use pg_dump --format=custom and pg_restore, or on Heroku: heroku pg:backups:capture; \
+         a SQLite database is `--database-url sqlite:PATH`",
+    )
+}
+
+fn environment_failure(error: FindEnvironmentError) -> Failure {
+    match error {
+        FindEnvironmentError::Unsupported(error) => unsupported_failure(error),
+        error => Failure::refused(error).hint("name the environment, such as --env staging"),
+    }
+}
+
+fn catalog_failure(error: CatalogError) -> Failure {
+    match error {
+        CatalogError::NotFound { environment, .. } => Failure::refused(error)
+            .hint(format!("see what there is: backup-database --env {environment} list")),
+        CatalogError::Manifest { .. } | CatalogError::File { .. } => Failure::failed(error)
+            .hint("this backup cannot be used; choose another one, and take a new one"),
+        error => {
+            Failure::failed(error).hint("make the folder readable and writable, or use --folder")
+        }
+    }
+}
+
+fn capture_failure(error: CaptureError, folder: &Path) -> Failure {
+    match error {
+        CaptureError::Stamp { stamped, .. } => Failure::refused(error)
+            .hint(format!("--env {stamped} backs it up, or name another database")),
+        CaptureError::Verify(_) => Failure::failed(error)
+            .hint("no backup was kept; `PRAGMA integrity_check` on the database shows the damage"),
+        CaptureError::Read(_) => Failure::failed(error).hint("no backup was taken"),
+        error => Failure::failed(error).hint(format!(
+            "no backup was taken and nothing is left of it; is there room in {}, and may it be written?",
+            folder.display()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,310 @@
+//! What the program prints.
+
+use std::fmt::Write as _;
+
+use omnitool_backup::{
+    BackupId, BrokenBackup, Catalog, Listing, Manifest, PruneFailure, PrunePlan, Pruned,
+    VerifyError,
+};
+use omnitool_cli::{Failure, Format, Outcome, print, print_json};
+use omnitool_environment::EnvironmentName;
+use serde::Serialize;
+
+const TIME: &str = "%Y-%m-%d %H:%M:%S";
+
+/// What became of one backup's check.
+#[derive(Serialize)]
+pub(crate) struct Checked {
+    id: BackupId,
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// What became of a prune plan.
+pub(crate) enum Applied {
+    /// Nothing: it was a dry run.
+    Not,
+    /// It was carried out.
+    With(Pruned),
+}
+
+impl Checked {
+    pub(crate) fn new(id: BackupId, result: Result<Manifest, VerifyError>) -> Self {
+        let problem = result.err().map(|error| chain(&error));
+        Self { id, verified: problem.is_none(), problem }
+    }
+}
+
+impl From<BrokenBackup> for Checked {
+    fn from(BrokenBackup { id, problem }: BrokenBackup) -> Self {
+        Self { id, verified: false, problem: Some(problem) }
+    }
+}
+
+pub(crate) fn captured(
+    catalog: &Catalog,
+    backup: Manifest,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        summary: String,
+        id: BackupId,
+        file: String,
+        backup: Manifest,
+    }
+    let Manifest { id, environment, size, rows, .. } = &backup;
+    let summary = format!(
+        "Captured {id} of {environment}: {} rows in {} tables, {size} bytes, verified",
+        rows.values().sum::<u64>(),
+        rows.len()
+    );
+    let (id, file) = (*id, catalog.file(&backup).display().to_string());
+    match format {
+        Format::Text => print(&format!("[SUCCESS] {summary}\n{file}\n"))?,
+        Format::Json => print_json(&Report { summary, id, file, backup })?,
+    }
+    Ok(Outcome::Done)
+}
+
+pub(crate) fn list(
+    catalog: &Catalog,
+    listing: Listing,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        summary: String,
+        environment: EnvironmentName,
+        folder: String,
+        backups: Vec<Manifest>,
+        broken: Vec<BrokenBackup>,
+    }
+    let Listing { backups, broken } = listing;
+    let (environment, folder) = (catalog.environment(), catalog.folder().display().to_string());
+    let mut summary = format!("{} of {environment} in {folder}", count(backups.len(), "backup"));
+    if !broken.is_empty() {
+        summary += &format!(", and {} that cannot be used", broken.len());
+    }
+    if format == Format::Json {
+        print_json(&Report { summary, environment, folder, backups, broken })?;
+        return Ok(Outcome::Done);
+    }
+    let mut text = format!("{summary}\n");
+    if !backups.is_empty() {
+        let head =
+            ["id", "taken (UTC)", "kind", "size", "rows", "schema", "release", "verified (UTC)"];
+        text += &table(head, backups.iter().map(row).collect());
+    }
+    for BrokenBackup { id, problem } in broken {
+        let _ = writeln!(text, "{id}  cannot be used: {problem}");
+    }
+    print(&text)?;
+    Ok(Outcome::Done)
+}
+
+fn row(backup: &Manifest) -> [String; 8] {
+    let verified = match &backup.verified {
+        Some(verified) => verified.when.format(TIME).to_string(),
+        None => "no".to_owned(),
+    };
+    [
+        backup.id.to_string(),
+        backup.created_at.format(TIME).to_string(),
+        backup.kind.to_string(),
+        backup.size.to_string(),
+        backup.rows.values().sum::<u64>().to_string(),
+        backup.schema_version.clone().unwrap_or_else(|| "none".to_owned()),
+        backup.release.clone().unwrap_or_else(|| "-".to_owned()),
+        if backup.pinned { format!("{verified} pinned") } else { verified },
+    ]
+}
+
+/// Columns as wide as what is in them; the last one ends where its text ends.
+fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].len());
+        cells.chain([head[column].len()]).max().unwrap_or_default()
+    });
+    let mut text = String::new();
+    for row in [head.map(ToOwned::to_owned)].iter().chain(&rows) {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
+    text
+}
+
+pub(crate) fn show(
+    catalog: &Catalog,
+    backup: Manifest,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        summary: String,
+        file: String,
+        backup: Manifest,
+    }
+    let file = catalog.file(&backup).display().to_string();
+    let taken = backup.created_at.format(TIME);
+    let summary = format!("{} of {}, taken {taken} UTC", backup.id, backup.environment);
+    if format == Format::Json {
+        print_json(&Report { summary, file, backup })?;
+        return Ok(Outcome::Done);
+    }
+    let Manifest { kind, size, sha256, schema_version, release, rows, pinned, verified, .. } =
+        backup;
+    let verified = match verified {
+        Some(verified) => format!("{} UTC ({})", verified.when.format(TIME), verified.how.as_str()),
+        None => "no".to_owned(),
+    };
+    let mut text = format!(
+        "{summary}\n\
+         file      {file}\n\
+         kind      {kind}\n\
+         size      {size} bytes\n\
+         sha256    {sha256}\n\
+         schema    {}\n\
+         release   {}\n\
+         pinned    {}\n\
+         verified  {verified}\n",
+        schema_version.as_deref().unwrap_or("none"),
+        release.as_deref().unwrap_or("not recorded"),
+        if pinned { "yes" } else { "no" },
+    );
+    for (table, count) in rows {
+        let _ = writeln!(text, "rows      {table}: {count}");
+    }
+    print(&text)?;
+    Ok(Outcome::Done)
+}
+
+pub(crate) fn pinned(backup: Manifest, format: Format) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        summary: String,
+        id: BackupId,
+        pinned: bool,
+    }
+    let Manifest { id, pinned, environment, .. } = backup;
+    let summary = if pinned {
+        format!("Pinned {id} of {environment}: it is never pruned")
+    } else {
+        format!("Unpinned {id} of {environment}: it is pruned when its time comes")
+    };
+    match format {
+        Format::Text => print(&format!("{summary}\n"))?,
+        Format::Json => print_json(&Report { summary, id, pinned })?,
+    }
+    Ok(Outcome::Done)
+}
+
+pub(crate) fn verified(
+    catalog: &Catalog,
+    mut checked: Vec<Checked>,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        status: &'static str,
+        summary: String,
+        environment: EnvironmentName,
+        backups: Vec<Checked>,
+    }
+    checked.sort_by_key(|checked| checked.id);
+    let environment = catalog.environment();
+    let bad = checked.iter().filter(|checked| !checked.verified).count();
+    let good = checked.len() - bad;
+    let summary = format!("{} of {environment} verified, {bad} bad", count(good, "backup"));
+    let (status, outcome) =
+        if bad == 0 { ("done", Outcome::Done) } else { ("failed", Outcome::Failed) };
+    if format == Format::Json {
+        print_json(&Report { status, summary, environment, backups: checked })?;
+        return Ok(outcome);
+    }
+    let mut text = String::new();
+    for Checked { id, verified: _, problem } in checked {
+        let _ = match problem {
+            None => writeln!(text, "{id}  verified"),
+            Some(problem) => writeln!(text, "{id}  BAD: {problem}"),
+        };
+    }
+    let _ = writeln!(text, "{summary}");
+    print(&text)?;
+    Ok(outcome)
+}
+
+pub(crate) fn pruned(
+    catalog: &Catalog,
+    plan: PrunePlan,
+    applied: Applied,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        status: &'static str,
+        summary: String,
+        environment: EnvironmentName,
+        plan: PrunePlan,
+        failed: Vec<String>,
+    }
+    let environment = catalog.environment();
+    let (summary, failed) = match applied {
+        Applied::Not => {
+            let going = removed_text(plan.remove.len(), plan.leftovers.len());
+            (format!("Dry run: {going} of {environment} would be removed; nothing was"), Vec::new())
+        }
+        Applied::With(Pruned { removed, leftovers, failed }) => {
+            let gone = removed_text(removed.len(), leftovers.len());
+            let left = count(plan.keep.len() + plan.broken.len(), "backup");
+            let mut summary = format!("Removed {gone} of {environment}; {left} left");
+            if !failed.is_empty() {
+                summary += &format!("; {} could not be removed", failed.len());
+            }
+            let failed = failed
+                .iter()
+                .map(|PruneFailure { name, error }| format!("{name}: {}", chain(error)))
+                .collect();
+            (summary, failed)
+        }
+    };
+    let (status, outcome) =
+        if failed.is_empty() { ("done", Outcome::Done) } else { ("failed", Outcome::Failed) };
+    match format {
+        Format::Text => {
+            let mut text = plan.to_string();
+            for failure in &failed {
+                let _ = writeln!(text, "FAILED  {failure}");
+            }
+            print(&format!("{text}{summary}\n"))?;
+        }
+        Format::Json => print_json(&Report { status, summary, environment, plan, failed })?,
+    }
+    Ok(outcome)
+}
+
+fn removed_text(backups: usize, leftovers: usize) -> String {
+    let backups = count(backups, "backup");
+    match leftovers {
+        0 => backups,
+        _ => format!("{backups} and {} of killed captures", count(leftovers, "file")),
+    }
+}
+
+fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += ": ";
+        text += &cause.to_string();
+        source = cause.source();
+    }
+    text
+}
