@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use omnitool_database::{migration, pool, stamp};
+use omnitool_database::{Mode, migration, open, pool, stamp};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use serde::Serialize;
 
@@ -89,6 +89,10 @@ fn templates(environment: Option<EnvironmentName>) -> Result<String, String> {
 
 fn database(environment: Option<EnvironmentName>, url: &DatabaseUrl) -> Vec<Finding> {
     let started = Instant::now();
+    // A connection of its own says at once what is wrong; the pool would first wait for the database to come back.
+    if let Err(error) = open(url, Mode::Read) {
+        return vec![Finding::new("database", Err(chain(&error)))];
+    }
     let mut conn = match pool::new(url, 1, CONNECTION_WAIT).get() {
         Ok(conn) => conn,
         Err(error) => return vec![Finding::new("database", Err(chain(&error)))],

@@ -49,7 +49,7 @@ fn pages_are_not_kept_and_hold_no_inline_script_or_style() {
 fn an_unknown_page_is_a_page_in_the_layout() {
     let db = database();
     let app = Running::start(&db);
-    let answer = app.visitor().get("/<script>alert(1)");
+    let answer = app.visitor().get("/%3Cscript%3Ealert(1)");
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(
