@@ -1,24 +1,34 @@
 //! Pending schema migrations, then tool sync.
 
+mod failure;
 mod report;
+mod revert;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use omnitool_cli::{Failure, Format, Outcome, Program, Target, TargetArgs, print, print_json};
-use omnitool_database::{AnyConnection, Mode, OpenError, migration, open, stamp};
+use omnitool_database::{
+    AnyConnection, Mode,
+    migration::{self, Migrations, Options},
+    open, stamp,
+};
 use omnitool_environment::EnvironmentName;
-use omnitool_tool_registry::{Definitions, LoadToolsError, Options, SyncToolsError, sync};
+use omnitool_tool_registry::{self as tool_registry, Definitions, sync};
 
-use self::report::{Migrated, StatusReport};
+use self::report::{Migrated, Script, StatusReport};
 
 const EXAMPLES: &str = "\
 A fresh database is made, migrated and stamped as the environment that --env names. Running it again changes nothing.
-Only one migrate-db works on a database at a time; others wait and then find nothing to do.
+Only one migrate-db works on a database at a time; others wait and then find nothing to do. What is killed half way is
+completed by the next run.
 
 Examples:
   migrate-db --env local
   migrate-db --env staging --status
+  migrate-db --env staging --sql             what would run; runs nothing
+  migrate-db --env staging --down 1          undo the newest migration, with its data
+  migrate-db --env production --down 1 --confirm \"REVERT 1 PRODUCTION\"
   DATABASE_URL=postgres://… migrate-db --env production --tools data/tools.toml
 
 Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 migrations are pending (--status --detailed-exitcode)";
@@ -34,13 +44,37 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     tools: Option<PathBuf>,
 
-    /// Show which migrations are applied and pending, and change nothing
-    #[arg(long)]
+    /// Show which migrations are applied, pending, changed or unknown, and where the schema differs; change nothing
+    #[arg(long, group = "action")]
     status: bool,
 
     /// Exit with 3 where --status finds pending migrations
     #[arg(long, requires = "status")]
     detailed_exitcode: bool,
+
+    /// Undo the newest N migrations; says what data is lost, and asks
+    #[arg(long, value_name = "N", group = "action", group = "reverts", value_parser = clap::value_parser!(u16).range(1..))]
+    down: Option<u16>,
+
+    /// Undo the newest migration and apply it again; says what data is lost, and asks
+    #[arg(long, group = "action", group = "reverts")]
+    redo: bool,
+
+    /// The confirmation that --down and --redo ask for, such as "REVERT 1"
+    #[arg(long, value_name = "TEXT", requires = "reverts")]
+    confirm: Option<String>,
+
+    /// Print the SQL that would run, also with --down and --redo, and run nothing
+    #[arg(long, conflicts_with = "status")]
+    sql: bool,
+
+    /// Take a migration's changed text for the one that was applied (repeat for several)
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["status", "sql"])]
+    accept_changed: Vec<String>,
+
+    /// How long to wait for another program that changes the schema
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    lock_wait: u32,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
@@ -50,6 +84,20 @@ struct Args {
 impl Program for Args {
     fn format(&self) -> Format {
         self.format
+    }
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        let version = concat!("migrate-db ", env!("CARGO_PKG_VERSION"));
+        let commit = option_env!("OMNITOOL_COMMIT");
+        Options {
+            lock_wait: Duration::from_secs(self.lock_wait.into()),
+            applied_by: commit
+                .map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})")),
+            accept_changed: self.accept_changed.clone(),
+            ..Options::default()
+        }
     }
 }
 
@@ -74,26 +122,48 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         .tools
         .as_deref()
         .map_or_else(Definitions::shipped, Definitions::load)
-        .map_err(load_failure)?;
+        .map_err(failure::of_load)?;
     let target = args.target.resolve()?;
     if args.status {
         return status(&target, &args);
     }
-    let mut conn = open(&target.database_url, Mode::Create).map_err(open_failure)?;
-    let environment = environment(&mut conn, target.environment)?;
-    let applied = migration::migrate(&mut conn).map_err(migrate_failure)?;
-    let stamped = stamp::read(&mut conn)?.is_none();
-    if stamped {
-        stamp::write(&mut conn, environment)?;
+    if args.sql {
+        return sql(&target, &args);
     }
-    let tools = sync(&mut conn, &definitions, Options::default()).map_err(sync_failure)?;
-    let schema_version = migration::check_current(&mut conn)?;
-    let report = Migrated::new(environment, applied, schema_version, stamped, tools);
+    if args.down.is_some() {
+        return revert::down(&target, &args);
+    }
+    let mode = if args.redo { Mode::Write } else { Mode::Create };
+    let mut conn = open(&target.database_url, mode).map_err(failure::of_open)?;
+    let environment = environment(&mut conn, target.environment)?;
+    let reverted = if args.redo { revert::newest(&mut conn, environment, &args)? } else { vec![] };
+    let report = migrate(&mut conn, &target, &definitions, &args)?.after(reverted);
     match args.format {
         Format::Text => print(&report.to_string())?,
         Format::Json => print_json(&report)?,
     }
     Ok(Outcome::Done)
+}
+
+fn migrate(
+    conn: &mut AnyConnection,
+    target: &Target,
+    definitions: &Definitions,
+    args: &Args,
+) -> Result<Migrated, Failure> {
+    let migrations = Migrations::embedded(conn.dialect())?;
+    let applied =
+        migration::migrate_with(conn, &migrations, &args.options()).map_err(failure::of_migrate)?;
+    // Again, since another one may have stamped it while this one waited.
+    let environment = environment(conn, target.environment)?;
+    let stamped = stamp::read(conn)?.is_none();
+    if stamped {
+        stamp::write(conn, environment)?;
+    }
+    let tools =
+        sync(conn, definitions, tool_registry::Options::default()).map_err(failure::of_sync)?;
+    let schema_version = migration::check_current(conn)?;
+    Ok(Migrated::new(environment, applied, schema_version, stamped, tools))
 }
 
 /// What the database is, or will be stamped as: checked before anything changes.
@@ -113,9 +183,8 @@ fn environment(
 }
 
 fn status(target: &Target, args: &Args) -> Result<Outcome, Failure> {
-    let mut conn = open(&target.database_url, Mode::Read).map_err(open_failure)?;
-    let report =
-        StatusReport { stamp: stamp::read(&mut conn)?, status: migration::status(&mut conn)? };
+    let mut conn = open(&target.database_url, Mode::Read).map_err(failure::of_open)?;
+    let report = StatusReport::read(&mut conn)?;
     match args.format {
         Format::Text => print(&report.to_string())?,
         Format::Json => print_json(&report)?,
@@ -124,36 +193,22 @@ fn status(target: &Target, args: &Args) -> Result<Outcome, Failure> {
     Ok(if pending && args.detailed_exitcode { Outcome::ChangesPending } else { Outcome::Done })
 }
 
-fn load_failure(error: LoadToolsError) -> Failure {
-    Failure::refused(error).hint("correct the definitions; nothing was changed")
-}
-
-fn open_failure(error: OpenError) -> Failure {
-    let hint = match &error {
-        OpenError::Missing { .. } => "run migrate-db without --status to make it",
-        OpenError::ClearText { .. } => {
-            "use a build with the feature `tls`: cargo build --release --features tls"
-        }
-        _ => "check DATABASE_URL, and that the database can be reached",
-    };
-    Failure::failed(error).hint(hint)
-}
-
-fn migrate_failure(error: migration::MigrateError) -> Failure {
-    use migration::MigrateError::{Apply, Locked, Newer};
-    match error {
-        Newer { .. } => Failure::refused(error)
-            .hint("deploy the newer build, or restore a backup of its schema"),
-        Locked { .. } => {
-            Failure::failed(error).hint("wait until the other one ends, then run again")
-        }
-        Apply { .. } => Failure::failed(error)
-            .hint("the failed migration left nothing behind; correct it and run again"),
-        other => Failure::failed(other),
+fn sql(target: &Target, args: &Args) -> Result<Outcome, Failure> {
+    let mut conn = open(&target.database_url, Mode::Read).map_err(failure::of_open)?;
+    let down = if args.redo { Some(1) } else { args.down };
+    let mut sql = String::new();
+    if let Some(count) = down {
+        sql.push_str(&migration::revert_sql(&mut conn, count.into())?);
     }
-}
-
-fn sync_failure(error: SyncToolsError) -> Failure {
-    Failure::failed(error)
-        .hint("the schema is migrated, the tools are as they were; run `sync-tools` to try again")
+    if args.redo {
+        sql.push_str(&migration::newest_sql(&mut conn)?);
+    }
+    if args.down.is_none() {
+        sql.push_str(&migration::pending_sql(&mut conn)?);
+    }
+    match args.format {
+        Format::Text => print(&sql)?,
+        Format::Json => print_json(&Script { sql })?,
+    }
+    Ok(Outcome::Done)
 }

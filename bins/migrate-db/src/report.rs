@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use omnitool_database::migration::Status;
+use omnitool_cli::Failure;
+use omnitool_database::{
+    AnyConnection,
+    migration::{self, LedgerRow, Reversal, Status},
+    stamp,
+};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_registry::SyncPlan;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
@@ -13,6 +18,7 @@ pub(crate) struct Migrated {
     summary: String,
     environment: EnvironmentName,
     schema_version: String,
+    reverted: Vec<String>,
     applied: Vec<String>,
     stamped: bool,
     tools: SyncPlan,
@@ -32,13 +38,22 @@ impl Migrated {
             count => format!("{count} migrations applied"),
         };
         let summary = format!("{migrations}; {}", tools.summary());
-        Self { summary, environment, schema_version, applied, stamped, tools }
+        Self { summary, environment, schema_version, reverted: vec![], applied, stamped, tools }
+    }
+
+    /// The same after `reverted` were reverted.
+    pub(crate) fn after(self, reverted: Vec<String>) -> Self {
+        Self { reverted, ..self }
     }
 }
 
 impl fmt::Display for Migrated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { summary: _, environment, schema_version, applied, stamped, tools } = self;
+        let Self { summary: _, environment, schema_version, reverted, applied, stamped, tools } =
+            self;
+        for name in reverted {
+            writeln!(f, "Reverted migration: {name}")?;
+        }
         for name in applied {
             writeln!(f, "Applied migration: {name}")?;
         }
@@ -53,37 +68,92 @@ impl fmt::Display for Migrated {
     }
 }
 
-/// Which migrations are applied and pending.
+/// Which migrations are applied and pending, and where the schema differs from what they make.
 pub(crate) struct StatusReport {
-    pub(crate) stamp: Option<EnvironmentName>,
+    stamp: Option<EnvironmentName>,
     pub(crate) status: Status,
+    ledger: Vec<LedgerRow>,
+    /// `None` where migrations are pending or unknown, so that there is nothing to compare with.
+    differences: Option<Vec<String>>,
 }
 
 impl StatusReport {
+    pub(crate) fn read(conn: &mut AnyConnection) -> Result<Self, Failure> {
+        let status = migration::status(conn)?;
+        let differences = if status.pending.is_empty() && status.unknown.is_empty() {
+            Some(migration::drift(conn)?.iter().map(ToString::to_string).collect())
+        } else {
+            None
+        };
+        let ledger = migration::ledger(conn)?;
+        Ok(Self { stamp: stamp::read(conn)?, status, ledger, differences })
+    }
+
     fn summary(&self) -> String {
-        let Status { applied, pending, unknown, .. } = &self.status;
-        format!(
-            "{} applied, {} pending, {} unknown to this build",
+        let Status { applied, pending, unknown, changed, out_of_order: _, interrupted: _ } =
+            &self.status;
+        let mut summary = format!(
+            "{} applied, {} pending, {} unknown to this build, {} changed since applied",
             applied.len(),
             pending.len(),
-            unknown.len()
-        )
+            unknown.len(),
+            changed.len(),
+        );
+        match self.differences.as_ref().map(Vec::len) {
+            None => summary.push_str("; the schema was not compared"),
+            Some(0) => summary.push_str("; the schema is as the migrations make it"),
+            Some(1) => summary.push_str("; 1 difference from the schema that the migrations make"),
+            Some(count) => summary.push_str(&format!(
+                "; {count} differences from the schema that the migrations make"
+            )),
+        }
+        summary
+    }
+
+    fn applied(&self, version: &str) -> String {
+        let Some(row) = self.ledger.iter().find(|row| row.version == version) else {
+            let unknown = self.status.unknown.iter().any(|unknown| unknown == version);
+            let note = if unknown { " (unknown to this build)" } else { "" };
+            return format!("{version}{note}");
+        };
+        let mut line =
+            format!("{}, {} UTC, by {}", row.name, row.applied_at.format("%F %T"), row.applied_by);
+        if let Some(duration) = row.duration_ms {
+            line.push_str(&format!(", {duration} ms"));
+        }
+        if self.status.unknown.iter().any(|unknown| unknown == version) {
+            line.push_str(" (unknown to this build)");
+        }
+        if self.status.changed.contains(&row.name) {
+            line.push_str(" (changed since it was applied)");
+        }
+        line
     }
 }
 
 impl fmt::Display for StatusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { applied, pending, unknown, .. } = &self.status;
+        let Status { applied, pending, unknown: _, changed: _, out_of_order, interrupted } =
+            &self.status;
         match self.stamp {
             Some(environment) => writeln!(f, "Environment: {environment}")?,
             None => writeln!(f, "Environment: not stamped")?,
         }
         for version in applied {
-            let note = if unknown.contains(version) { " (unknown to this build)" } else { "" };
-            writeln!(f, "applied  {version}{note}")?;
+            writeln!(f, "applied  {}", self.applied(version))?;
         }
         for name in pending {
-            writeln!(f, "pending  {name}")?;
+            write!(f, "pending  {name}")?;
+            if out_of_order.contains(name) {
+                write!(f, " (out of order)")?;
+            }
+            if interrupted.contains(name) {
+                write!(f, " (began and did not end)")?;
+            }
+            writeln!(f)?;
+        }
+        for difference in self.differences.iter().flatten() {
+            writeln!(f, "differs  {difference}")?;
         }
         writeln!(f, "{}", self.summary())
     }
@@ -91,13 +161,107 @@ impl fmt::Display for StatusReport {
 
 impl Serialize for StatusReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Status { applied, pending, unknown, .. } = &self.status;
-        let mut object = serializer.serialize_struct("StatusReport", 5)?;
+        let Status { applied, pending, unknown, changed, out_of_order, interrupted } = &self.status;
+        let ledger: Vec<_> = self.ledger.iter().map(Entry).collect();
+        let mut object = serializer.serialize_struct("StatusReport", 10)?;
         object.serialize_field("summary", &self.summary())?;
         object.serialize_field("environment", &self.stamp)?;
         object.serialize_field("applied", applied)?;
         object.serialize_field("pending", pending)?;
         object.serialize_field("unknown", unknown)?;
+        object.serialize_field("changed", changed)?;
+        object.serialize_field("out_of_order", out_of_order)?;
+        object.serialize_field("interrupted", interrupted)?;
+        object.serialize_field("differences", &self.differences)?;
+        object.serialize_field("ledger", &ledger)?;
         object.end()
+    }
+}
+
+struct Entry<'a>(&'a LedgerRow);
+
+impl Serialize for Entry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let LedgerRow { version, name, up_sha256, applied_at, duration_ms, applied_by } = self.0;
+        let mut object = serializer.serialize_struct("Entry", 6)?;
+        object.serialize_field("version", version)?;
+        object.serialize_field("name", name)?;
+        object.serialize_field("up_sha256", up_sha256)?;
+        object.serialize_field("applied_at", &applied_at.and_utc())?;
+        object.serialize_field("duration_ms", duration_ms)?;
+        object.serialize_field("applied_by", applied_by)?;
+        object.end()
+    }
+}
+
+/// SQL that would run.
+#[derive(Serialize)]
+pub(crate) struct Script {
+    pub(crate) sql: String,
+}
+
+/// What a revert will do, before it is confirmed.
+pub(crate) struct ReversalReport<'a> {
+    pub(crate) environment: EnvironmentName,
+    pub(crate) reversal: &'a Reversal,
+}
+
+impl fmt::Display for ReversalReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { environment, reversal } = self;
+        let Reversal { migrations, losses, schema_version } = reversal;
+        for name in migrations {
+            writeln!(f, "Will revert: {name}")?;
+        }
+        for loss in losses {
+            writeln!(f, "Will be lost: {loss}")?;
+        }
+        match schema_version {
+            Some(version) => writeln!(
+                f,
+                "The schema is then {version}: releases with a newer migration do not work with it."
+            )?,
+            None => writeln!(f, "The database is then empty.")?,
+        }
+        if !losses.is_empty() {
+            writeln!(
+                f,
+                "Only a backup brings it back: backup-database --env {environment} capture"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What was reverted.
+#[derive(Serialize)]
+pub(crate) struct Reverted {
+    summary: String,
+    environment: EnvironmentName,
+    reverted: Vec<String>,
+    lost: Vec<String>,
+    schema_version: Option<String>,
+}
+
+impl Reverted {
+    pub(crate) fn new(environment: EnvironmentName, reverted: Vec<String>, plan: Reversal) -> Self {
+        let noun = if reverted.len() == 1 { "migration" } else { "migrations" };
+        Self {
+            summary: format!("{} {noun} reverted", reverted.len()),
+            environment,
+            reverted,
+            lost: plan.losses.iter().map(ToString::to_string).collect(),
+            schema_version: plan.schema_version,
+        }
+    }
+}
+
+impl fmt::Display for Reverted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The losses were said before.
+        for name in &self.reverted {
+            writeln!(f, "Reverted migration: {name}")?;
+        }
+        Ok(())
     }
 }

@@ -4,9 +4,13 @@
 //! `migrations/postgres`, and both are compiled in. What was applied stands in diesel's table, so that diesel's own
 //! tools understand the database, and with checksum, time and author in our [ledger](LedgerRow).
 
+mod description;
+mod drift;
 mod ledger;
 mod lock;
+mod reversal;
 mod run;
+mod script;
 mod source;
 
 use std::time::Duration;
@@ -19,8 +23,11 @@ use diesel::{
 };
 
 pub use self::{
+    drift::{CompareSchemaError, Difference, describe, drift},
     ledger::LedgerRow,
     lock::LOCK_KEY,
+    reversal::{Loss, PlanReversalError, Reversal},
+    script::{newest_sql, pending_sql, revert_sql},
     source::{Migration, Migrations},
 };
 use crate::{AnyConnection, Dialect};
@@ -168,6 +175,12 @@ pub enum MigrateError {
         /// What the database says.
         #[source]
         source: diesel::result::Error,
+    },
+    /// The newest migrations are not the ones that a plan to revert them was made for.
+    #[error("the database has changed since the plan was made: the newest migrations are now {}", .newest.join(", "))]
+    Stale {
+        /// The newest ones now.
+        newest: Vec<String>,
     },
     /// Migrations that ran without enforcing foreign keys broke some, so that the whole run was undone.
     #[error("the migrations would leave rows without a parent in {}", .tables.join(", "))]
@@ -379,25 +392,33 @@ pub fn revert_with(
     count: usize,
     options: &Options,
 ) -> Result<Vec<String>, MigrateError> {
-    let newest = |applied: &[String]| -> Vec<Migration> {
-        applied
-            .iter()
-            .rev()
-            .take(count)
-            .filter_map(|version| migrations.find(version))
-            .copied()
-            .collect()
+    revert_expected(conn, migrations, count, None, options)
+}
+
+/// As [`revert_with`], but refuses where the migrations to revert are not those that somebody `expected`.
+fn revert_expected(
+    conn: &mut AnyConnection,
+    migrations: &Migrations,
+    count: usize,
+    expected: Option<&[String]>,
+    options: &Options,
+) -> Result<Vec<String>, MigrateError> {
+    let newest = |applied: &[String]| -> Vec<&Migration> {
+        applied.iter().rev().take(count).filter_map(|version| migrations.find(version)).collect()
     };
     let affected = newest(&status_with(conn, migrations)?.applied);
-    exclusively(conn, affected.iter(), options, |conn| {
+    exclusively(conn, affected.into_iter(), options, |conn| {
         let status = status_with(conn, migrations)?;
         refuse_newer(&status)?;
-        let mut reverted = Vec::new();
-        for migration in newest(&status.applied) {
-            run::revert(conn, &migration, options)?;
-            reverted.push(migration.name.to_owned());
+        let affected = newest(&status.applied);
+        let names: Vec<String> = affected.iter().map(|m| m.name.to_owned()).collect();
+        if expected.is_some_and(|expected| expected != names) {
+            return Err(MigrateError::Stale { newest: names });
         }
-        Ok(reverted)
+        for migration in affected {
+            run::revert(conn, migration, options)?;
+        }
+        Ok(names)
     })
 }
 

@@ -17,6 +17,8 @@ diesel::table! {
         is_active -> Bool,
         /// When the user was created (UTC).
         created_at -> Timestamp,
+        /// Telephone number, as the user wrote it.
+        phone_number -> Nullable<Text>,
     }
 }
 

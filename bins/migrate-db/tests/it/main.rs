@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod revert;
+mod trouble;
+
 use diesel::prelude::*;
 use omnitool_database::schema::tools;
 use omnitool_environment::DatabaseUrl;
@@ -55,8 +58,75 @@ fn status_shows_what_is_pending_and_changes_nothing(db: TestDatabase) {
     assert_eq!(migrate_db(&project, &empty, &flags).code, Some(3));
 
     let stdout = migrate_db(&project, &db, &flags).success();
-    assert!(stdout.starts_with("Environment: local\napplied  20261123000001\n"), "{stdout}");
-    assert!(stdout.contains(" 0 pending, 0 unknown"), "{stdout}");
+    let start = "Environment: local\napplied  2026-11-23-000001_create_users, 20";
+    assert!(stdout.starts_with(start), "{stdout}");
+    assert!(
+        stdout.ends_with(
+            " 0 pending, 0 unknown to this build, 0 changed since applied; \
+             the schema is as the migrations make it\n"
+        ),
+        "{stdout}"
+    );
+}
+
+fn status_names_what_differs_from_what_the_migrations_make(db: TestDatabase) {
+    let project = TestProject::new();
+    let mut conn = db.connection();
+    diesel::sql_query("CREATE TABLE notes (id BIGINT)").execute(&mut conn).unwrap();
+    diesel::sql_query("DROP INDEX user_session_user_id").execute(&mut conn).unwrap();
+    let stdout = migrate_db(&project, &db, &["--status"]).success();
+    assert!(stdout.contains("differs  table notes is made by no migration\n"), "{stdout}");
+    let missing = "differs  table user_session: index user_session_user_id is missing\n";
+    assert!(stdout.contains(missing), "{stdout}");
+    assert!(stdout.contains("; 2 differences from the schema"), "{stdout}");
+    let stdout = migrate_db(&project, &db, &["--status", "--format", "json"]).success();
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["differences"][0], "table notes is made by no migration");
+    assert_eq!(report["ledger"][0]["name"], "2026-11-23-000001_create_users");
+}
+
+fn a_changed_migration_is_refused_with_how_to_accept_it(db: TestDatabase) {
+    let project = TestProject::new();
+    diesel::sql_query(
+        "UPDATE migration_ledger SET up_sha256 = replace(replace(up_sha256, '1', '2'), '3', '4') \
+         WHERE version = '20261123000002'",
+    )
+    .execute(&mut db.connection())
+    .unwrap();
+    let stdout = migrate_db(&project, &db, &["--status"]).success();
+    assert!(stdout.contains(" (changed since it was applied)\n"), "{stdout}");
+    let stderr = migrate_db(&project, &db, &[]).failure(1);
+    insta::allow_duplicates!(insta::assert_snapshot!(stderr, @r"
+    error: changed after being applied: 2026-11-23-000002_create_tools
+
+    hint: restore its text and write another migration; or, where both texts make the same schema: migrate-db --accept-changed 2026-11-23-000002; or, in development, for the newest one: migrate-db --redo
+    "));
+    assert_eq!(tools::table.count().get_result(&mut db.connection()), Ok(0_i64));
+    migrate_db(&project, &db, &["--accept-changed", "2026-11-23-000002"]).success();
+    migrate_db(&project, &db, &[]).success();
+}
+
+fn sql_is_printed_and_not_run(db: TestDatabase) {
+    let project = TestProject::new();
+    let db = TestDatabase::empty(db.dialect());
+    let sql = migrate_db(&project, &db, &["--sql"]).success();
+    assert!(sql.contains("CREATE TABLE users ("), "{sql}");
+    let status = migrate_db(&project, &db, &["--status"]).success();
+    assert!(status.contains("0 applied"), "{status}");
+    // What it prints is what would have run.
+    diesel::connection::SimpleConnection::batch_execute(
+        &mut db.connection(),
+        &format!(
+            "CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY NOT NULL, \
+             run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP); {sql}"
+        ),
+    )
+    .unwrap();
+    let stdout = migrate_db(&project, &db, &["--env", "local"]).success();
+    assert!(stdout.starts_with("No pending migrations"), "{stdout}");
+    let stdout = migrate_db(&project, &db, &["--status"]).success();
+    assert!(stdout.ends_with("the schema is as the migrations make it\n"), "{stdout}");
+    assert_eq!(migrate_db(&project, &db, &["--sql"]).success(), "");
 }
 
 fn a_database_of_a_newer_build_is_refused(db: TestDatabase) {
@@ -97,6 +167,9 @@ on_both_databases!(
     another_environment_is_refused_before_any_change,
     a_fresh_database_needs_a_named_environment,
     status_shows_what_is_pending_and_changes_nothing,
+    status_names_what_differs_from_what_the_migrations_make,
+    a_changed_migration_is_refused_with_how_to_accept_it,
+    sql_is_printed_and_not_run,
     a_database_of_a_newer_build_is_refused,
     bad_definitions_are_refused_before_any_change,
     json_says_what_was_done,

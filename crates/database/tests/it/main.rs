@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod drift;
 mod ledger;
 mod lock;
 mod migration;
