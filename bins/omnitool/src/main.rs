@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use omnitool_cli::{Failure, Format, LevelFilter, Outcome, Program, TargetArgs};
-use omnitool_database::{ConnectError, OpenError};
+use omnitool_database::ConnectError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,17 +78,9 @@ fn run(args: Args) -> Result<Outcome, Failure> {
 
 /// A database that cannot be worked on, with what to do about it.
 fn connect_failure(error: ConnectError) -> Failure {
-    match error {
-        ConnectError::Open(OpenError::Missing { .. }) => {
-            Failure::failed(error).hint("run migrate-db with the same --env; it makes the database")
-        }
-        ConnectError::Schema(_) => Failure::refused(error).hint(
-            "run migrate-db with the same --env, or the release that belongs to the database",
-        ),
-        ConnectError::Stamp(_) => Failure::refused(error)
-            .hint("pass the --env that the database is stamped with, or another database"),
-        _ => Failure::failed(error),
-    }
+    let hint = error.next_step();
+    let failure = if error.is_refusal() { Failure::refused(error) } else { Failure::failed(error) };
+    failure.hint(hint)
 }
 
 #[cfg(test)]

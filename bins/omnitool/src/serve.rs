@@ -28,7 +28,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where to listen [default: 0.0.0.0:$PORT, else the environment's base_url in data/environments.toml]
+    /// Where to listen [default: 0.0.0.0:$PORT, else the environment's base URL in data/environments.toml]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 

@@ -72,7 +72,7 @@ fn serve_explains_itself() {
 
     Options:
           --listen <ADDR:PORT>
-              Where to listen [default: 0.0.0.0:$PORT, else the environment's base_url in
+              Where to listen [default: 0.0.0.0:$PORT, else the environment's base URL in
               data/environments.toml]
 
           --release <ID>

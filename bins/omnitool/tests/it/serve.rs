@@ -140,7 +140,7 @@ fn another_environments_or_an_old_database_is_refused_before_anybody_is_let_in()
     insta::assert_snapshot!(output.failure(1), @r#"
     error: this database is stamped `production`, but `staging` was asked for
 
-    hint: pass the --env that the database is stamped with, or another database
+    hint: to work on this database, pass --env production
     "#);
 
     omnitool_database::migration::revert(&mut db.connection(), 1).unwrap();
