@@ -4,11 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, print, print_json};
-use omnitool_database::{
-    AnyConnection, ConnectError, Mode, OpenError, connect,
-    migration::{CheckSchemaError, MigrateError},
-    stamp::CheckStampError,
-};
+use omnitool_database::{AnyConnection, ConnectError, Mode, connect};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_registry::{
     DefaultTools, Definitions, LoadToolsError, Options, Orphans, SyncPlan, SyncToolsError, plan,
@@ -156,27 +152,8 @@ fn load_failure(error: LoadToolsError) -> Failure {
 }
 
 fn connect_failure(error: ConnectError) -> Failure {
-    use CheckSchemaError::{Pending, Read};
-    match &error {
-        ConnectError::Schema(Pending { .. }) | ConnectError::Stamp(CheckStampError::Missing) => {
-            Failure::refused(error).hint("run migrate-db first")
-        }
-        ConnectError::Schema(Read(MigrateError::Newer { .. })) => {
-            Failure::refused(error).hint("use the sync-tools of the newer build")
-        }
-        ConnectError::Stamp(CheckStampError::Differs { stamped, .. }) => {
-            let hint = format!("to work on this database, pass --env {stamped}");
-            Failure::refused(error).hint(hint)
-        }
-        ConnectError::Open(OpenError::Missing { .. }) => {
-            Failure::failed(error).hint("run migrate-db to make it, or choose another database")
-        }
-        ConnectError::Open(OpenError::ClearText { .. }) => Failure::refused(error)
-            .hint("use a build with the feature `tls`: cargo build --release --features tls"),
-        _ => {
-            Failure::failed(error).hint("check DATABASE_URL, and that the database can be reached")
-        }
-    }
+    let hint = error.next_step();
+    if error.is_refusal() { Failure::refused(error) } else { Failure::failed(error) }.hint(hint)
 }
 
 impl Report {
