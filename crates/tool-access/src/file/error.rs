@@ -81,8 +81,8 @@ pub enum FileProblem {
         /// The key.
         key: String,
     },
-    /// A key that is not there, which is not the same as an empty list.
-    #[error("the key `{key}` is missing, and an absent key is not an empty list")]
+    /// A key that every such file has is not there.
+    #[error("the key `{key}` is missing")]
     MissingKey {
         /// The key.
         key: &'static str,

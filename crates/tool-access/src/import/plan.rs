@@ -14,7 +14,6 @@ const MOST_SHOWN: usize = 20;
 
 /// What an import does to the target.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[must_use]
 pub struct ImportPlan {
     /// What it may do.
     pub mode: Mode,
@@ -213,7 +212,7 @@ impl ImportPlan {
     fn write_contradictions(&self, f: &mut dyn fmt::Write, shown: Shown) -> fmt::Result {
         if self.mode == Mode::Merge && self.without_effect > 0 {
             let grants = plural(self.without_effect, "grant");
-            writeln!(f, "  {grants} of excluded users stay, without effect")?;
+            writeln!(f, "  {grants} without effect here, since the file excludes the user")?;
         }
         if self.contradiction_count > 0 {
             let what = plural(self.contradiction_count, "contradiction");
