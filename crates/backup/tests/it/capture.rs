@@ -22,7 +22,7 @@ fn a_backup_holds_what_the_database_held_and_its_manifest_says_so() {
     assert_eq!(backup.rows["users"], 1);
     assert_eq!(backup.rows["tool_access"], 1);
     assert!(backup.verified.is_some() && !backup.pinned);
-    assert_eq!(site.catalog.list().unwrap().backups, [backup.clone()]);
+    assert_eq!(site.catalog.list().unwrap().backups, std::slice::from_ref(&backup));
     assert_eq!(verify(&site.catalog, backup.id).unwrap().sha256, backup.sha256);
 }
 

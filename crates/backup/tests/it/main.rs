@@ -1,5 +1,7 @@
 //! The backup crate on real databases.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod capture;
 mod rollback;
 

@@ -1,0 +1,320 @@
+//! The program as its users run it.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::PathBuf;
+
+use omnitool_database::{Dialect, Mode, open};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_testing::{CommandOutput, TestDatabase, TestProject, dump, fixture};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_backup-database");
+
+struct Site {
+    project: TestProject,
+    db: TestDatabase,
+}
+
+impl Site {
+    fn new() -> Self {
+        let db = TestDatabase::stamped(Dialect::Sqlite, EnvironmentName::Staging);
+        fixture::user(&mut db.connection(), "alice");
+        Self { project: TestProject::new(), db }
+    }
+
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
+        self.project.run(PROGRAM, self.db.url(), arguments)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<&str> = arguments.iter().chain(&["--format", "json"]).copied().collect();
+        serde_json::from_str(&self.run(&arguments).stdout).unwrap()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.project.path().join("data/backups/staging")
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.folder())
+            .map(|entries| {
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+            })
+            .unwrap_or_default();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// `text` with what is another in each run written the same.
+fn stable(text: &str) -> String {
+    let mut stable = String::new();
+    for word in text.split_inclusive([' ', '\n', '-', '(']) {
+        let bare = word.trim_end_matches([' ', '\n', '-', '(']);
+        let digits = bare.bytes().filter(u8::is_ascii_digit).count();
+        let replacement = match bare.len() {
+            64 => "[SHA-256]",
+            16 if digits == 14 => "[TIME]",
+            14 if digits == 14 => "[SCHEMA]",
+            _ => bare,
+        };
+        stable += &word.replace(bare, replacement);
+    }
+    stable
+}
+
+#[test]
+fn help_shows_the_commands_and_examples() {
+    let project = TestProject::new();
+    let mut command = project.command(PROGRAM);
+    command.arg("--help");
+    insta::assert_snapshot!(project.output(command).success(), @r"
+    Take, list, check and remove backups of an environment's database
+
+    Usage: backup-database [OPTIONS] <COMMAND>
+
+    Commands:
+      capture  Take a backup and check it
+      list     Show all backups
+      show     Show everything about one backup
+      verify   Check a backup, or all of them, again
+      pin      Keep a backup from being pruned
+      unpin    Let a backup be pruned again
+      prune    Remove old backups; only verified ones count, and the newest verified and pinned ones
+               stay
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+          --env <ENV>
+              The environment: local, staging or production [default: the database's stamp, else local]
+              
+              [env: OMNITOOL_ENV=]
+
+          --database-url <URL>
+              The database [default: data/environments.toml]. Prefer the variable: flags show in process
+              lists
+              
+              [env: DATABASE_URL]
+
+          --folder <DIR>
+              The folder with a folder of backups per environment
+              
+              [default: data/backups]
+
+          --format <FORMAT>
+              How to print the result
+
+              Possible values:
+              - text: For people
+              - json: For programs: one JSON document on stdout, failures included
+              
+              [default: text]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    A backup is a copy of the whole database at one moment, taken while the app goes on. It is opened
+    and checked before it counts. Its manifest says what is in it. Backups hold personal data: only
+    their owner can read them, and git ignores them.
+
+    Examples:
+      backup-database --env staging capture
+      backup-database --env staging list
+      backup-database --env staging verify b003
+      backup-database --env production pin b003
+      backup-database --env production prune --keep 10 --dry-run
+
+    To restore one: rollback-migration --env staging --backup b003
+
+    Exit codes: 0 done, 1 failed or refused, or a backup is bad, 2 wrong usage
+    ");
+}
+
+#[test]
+fn capture_answers_with_the_id_as_the_pipeline_asks_for_it() {
+    let site = Site::new();
+    let folder = site.project.path().join("kept");
+    // The order in which the pipeline writes the flags.
+    let answer = site.json(&[
+        "--folder",
+        folder.to_str().unwrap(),
+        "capture",
+        "--kind",
+        "before-deploy",
+        "--release",
+        "7",
+        "--env",
+        "staging",
+    ]);
+    assert_eq!(answer["id"], "b001");
+    assert_eq!(answer["backup"]["kind"], "before-deploy");
+    assert_eq!(answer["backup"]["release"], "7");
+    let summary = answer["summary"].as_str().unwrap();
+    assert!(summary.starts_with("Captured b001 of staging: "), "{summary}");
+    let file = answer["file"].as_str().unwrap();
+    assert!(file.starts_with("[ROOT]/kept/staging/b001-"), "{file}");
+    let file = folder.join("staging").join(file.rsplit('/').next().unwrap());
+    let copy = dump(&mut open(&DatabaseUrl::sqlite(&file), Mode::Immutable).unwrap());
+    assert_eq!(copy, dump(&mut site.db.connection()));
+}
+
+#[test]
+fn what_was_captured_is_listed_shown_checked_and_pinned() {
+    let site = Site::new();
+    let captured = site.run(&["capture", "--release", "v3"]).success();
+    assert!(captured.starts_with("[SUCCESS] Captured b001 of staging: "), "{captured}");
+    site.run(&["--env", "staging", "pin", "b1"]).success();
+    let listed = site.run(&["list"]).success();
+    assert!(
+        listed.starts_with("1 backup of staging in data/backups/staging\nid    taken"),
+        "{listed}"
+    );
+    assert!(listed.contains("  manual  ") && listed.trim_end().ends_with(" pinned"), "{listed}");
+    let shown = site.run(&["show", "b001"]).success();
+    assert!(shown.contains("\nrelease   v3\npinned    yes\n"), "{shown}");
+    assert!(stable(&shown).contains("sha256    [SHA-256]\n"), "{shown}");
+    assert!(shown.contains("\nrows      users: 1\n"), "{shown}");
+    insta::assert_snapshot!(site.run(&["verify"]).success(), @r"
+    b001  verified
+    1 backup of staging verified, 0 bad
+    ");
+    insta::assert_snapshot!(site.run(&["unpin", "b001"]).success(), @"Unpinned b001 of staging: it is pruned when its time comes");
+    assert_eq!(site.json(&["list"])["backups"][0]["pinned"], false);
+}
+
+#[test]
+fn a_bad_backup_fails_the_check_and_no_longer_counts() {
+    let site = Site::new();
+    site.run(&["capture"]).success();
+    site.run(&["capture"]).success();
+    let file = site.json(&["show", "b002"])["file"].as_str().unwrap().to_owned();
+    std::fs::write(site.project.path().join(file), "").unwrap();
+    let output = site.run(&["verify"]);
+    assert_eq!(output.code, Some(1));
+    insta::assert_snapshot!(output.stdout.replace(char::is_numeric, "0"), @r"
+    b000  verified
+    b000  BAD: backup b000 is not the file that was captured: its length is 0 instead of 00000
+    0 backup of staging verified, 0 bad
+    ");
+    assert_eq!(site.json(&["verify"])["status"], "failed");
+    assert_eq!(site.json(&["show", "b002"])["backup"]["verified"], Value::Null);
+    // Only the good one counts, and nothing goes.
+    insta::assert_snapshot!(site.run(&["prune", "--keep", "1"]).success(), @r"
+    keep    b001 (the newest verified one)
+    keep    b002 (does not count, and is recent)
+    Removed 0 backups of staging; 2 backups left
+    ");
+}
+
+#[test]
+fn prune_shows_its_plan_and_then_does_it() {
+    let site = Site::new();
+    for _ in 0..4 {
+        site.run(&["capture"]).success();
+    }
+    std::fs::write(site.folder().join("b009.partial"), "killed").unwrap();
+    let before = site.files();
+    insta::assert_snapshot!(site.run(&["prune", "--keep", "2", "--dry-run"]).success(), @r"
+    remove  b001
+    remove  b002
+    remove  b009.partial (left by a capture that was killed)
+    keep    b003 (one of the newest verified ones)
+    keep    b004 (the newest verified one)
+    Dry run: 2 backups and 1 file of killed captures of staging would be removed; nothing was
+    ");
+    assert_eq!(site.files(), before);
+    insta::assert_snapshot!(site.run(&["prune", "--keep", "2"]).success(), @r"
+    remove  b001
+    remove  b002
+    remove  b009.partial (left by a capture that was killed)
+    keep    b003 (one of the newest verified ones)
+    keep    b004 (the newest verified one)
+    Removed 2 backups and 1 file of killed captures of staging; 2 backups left
+    ");
+    let again = site.json(&["prune", "--keep", "2"]);
+    assert_eq!(again["summary"], "Removed 0 backups of staging; 2 backups left");
+    assert_eq!(site.files().len(), 5);
+    // Their numbers do not come back.
+    assert_eq!(site.json(&["capture"])["id"], "b005");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let site = Site::new();
+    insta::assert_snapshot!(site.run(&["--env", "production", "capture"]).failure(1), @r"
+    error: this database is stamped `staging`, but `production` was asked for
+
+    hint: --env staging backs it up, or name another database
+    ");
+    insta::assert_snapshot!(site.run(&["show", "b004"]).failure(1), @r"
+    error: there is no backup b004 of staging in data/backups/staging
+
+    hint: see what there is: backup-database --env staging list
+    ");
+    site.run(&["show", "../b001"]).failure(2);
+    site.run(&["prune", "--keep", "0"]).failure(2);
+    site.run(&["capture", "--kind", "before-rollback"]).failure(2);
+    let postgres = "postgres://u:hunter2@localhost/d".parse().unwrap();
+    let output =
+        site.project.run(PROGRAM, &postgres, &["--env", "staging", "capture", "--format", "json"]);
+    assert!(output.stdout.contains("\"kind\": \"refused\""), "{output:?}");
+    assert!(!output.stdout.contains("hunter2"), "{output:?}");
+    insta::assert_snapshot!(output.failure(1), @r"
+    error: cannot back up or restore the PostgreSQL database postgres://u:***@localhost/d: only SQLite is supported so far
+
+    hint: use pg_dump --format=custom and pg_restore, or on Heroku: heroku pg:backups:capture; a SQLite database is `--database-url sqlite:PATH`
+    ");
+    assert_eq!(site.files(), Vec::<String>::new());
+
+    let missing = DatabaseUrl::sqlite(&site.project.path().join("none.db"));
+    let stderr = site.project.run(PROGRAM, &missing, &["--env", "staging", "capture"]).failure(1);
+    assert!(stderr.contains("there is no database file [ROOT]/none.db"), "{stderr}");
+}
+
+#[test]
+fn a_damaged_database_gives_no_backup() {
+    let site = Site::new();
+    let file = site.db.url().sqlite_path().unwrap();
+    let mut content = std::fs::read(file).unwrap();
+    let length = content.len();
+    content[length - 8192..].fill(0xff);
+    std::fs::write(file, content).unwrap();
+    let stderr = site.run(&["--env", "staging", "capture"]).failure(1);
+    assert!(stderr.contains("malformed") || stderr.contains("failed its checks"), "{stderr}");
+    assert!(site.files().iter().all(|name| name == "last-id"), "{:?}", site.files());
+}
+
+/// Files may grow to 80 blocks of 512 or 1024 bytes: less than a backup. The signal that comes with that is ignored.
+#[test]
+fn a_disk_without_room_leaves_no_half_backup() {
+    let site = Site::new();
+    let before = dump(&mut site.db.connection());
+    let mut command = site.project.command("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$0\" --env staging capture", PROGRAM])
+        .env("DATABASE_URL", site.db.url().expose());
+    let stderr = site.project.output(command).failure(1);
+    assert!(
+        stderr.contains("cannot copy the database to data/backups/staging/b001.partial"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("no backup was taken and nothing is left of it"), "{stderr}");
+    assert_eq!(site.files(), ["last-id"]);
+    assert_eq!(dump(&mut site.db.connection()), before);
+    assert_eq!(site.json(&["capture"])["id"], "b002");
+}
+
+#[test]
+fn a_folder_that_is_a_file_is_refused() {
+    let site = Site::new();
+    site.project.write("data/backups", "");
+    let stderr = site.run(&["capture"]).failure(1);
+    assert!(
+        stderr.starts_with("error: cannot use the folder of the backups data/backups/staging\n"),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,351 @@
+//! The program as its users run it.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod kill;
+
+use chrono::Utc;
+use omnitool_backup::{BackupId, Catalog, Kind, Manifest, capture, for_url};
+use omnitool_database::Dialect;
+use omnitool_environment::EnvironmentName;
+use omnitool_testing::{CommandOutput, TestDatabase, TestProject, dump, fixture};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-migration");
+
+/// A database that was backed up as `b001` and then got another user.
+struct Site {
+    project: TestProject,
+    db: TestDatabase,
+    catalog: Catalog,
+    /// What the backup holds.
+    then: Vec<String>,
+    /// What the database holds.
+    now: Vec<String>,
+}
+
+impl Site {
+    fn new(environment: EnvironmentName) -> Self {
+        Self::filled(environment, 1)
+    }
+
+    fn filled(environment: EnvironmentName, users: usize) -> Self {
+        let project = TestProject::new();
+        let db = TestDatabase::stamped(Dialect::Sqlite, environment);
+        let mut conn = db.connection();
+        omnitool_database::write_transaction(&mut conn, |conn| {
+            for number in 0..users {
+                fixture::user(conn, &format!("user_{number}"));
+            }
+            Ok::<(), diesel::result::Error>(())
+        })
+        .unwrap();
+        let catalog = Catalog::new(&project.path().join("data/backups"), environment);
+        let mut site = Self { then: dump(&mut conn), project, db, catalog, now: Vec::new() };
+        site.capture(Kind::Manual, None);
+        fixture::user(&mut conn, "bob");
+        site.now = site.dump();
+        site
+    }
+
+    fn capture(&self, kind: Kind, release: Option<&str>) -> Manifest {
+        let store = for_url(self.db.url()).unwrap();
+        capture(&self.catalog, &*store, kind, release).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
+        self.project.run(PROGRAM, self.db.url(), arguments)
+    }
+
+    fn dump(&self) -> Vec<String> {
+        dump(&mut self.db.connection())
+    }
+
+    fn backups(&self) -> usize {
+        self.catalog.list().unwrap().backups.len()
+    }
+}
+
+/// Without what is another in each run.
+fn stable(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        lines.push(match line.split_once(", taken ") {
+            Some((start, _)) => format!("{start}, taken [TIME])"),
+            None if line.starts_with("  checked: ") => {
+                format!("  checked: [SIZE]{}", &line[line.find(" bytes").unwrap()..])
+            }
+            None if line.starts_with("  schema:  ") => {
+                format!("  schema:  [VERSION]{}", &line[line.find([',', ';']).unwrap()..])
+            }
+            None => line.to_owned(),
+        });
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn help_shows_the_flags_and_examples() {
+    let project = TestProject::new();
+    let mut command = project.command(PROGRAM);
+    command.arg("--help");
+    insta::assert_snapshot!(project.output(command).success(), @r#"
+    Put an environment's database back to a backup
+
+    Usage: rollback-migration [OPTIONS]
+
+    Options:
+          --env <ENV>
+              The environment: local, staging or production [default: the database's stamp, else local]
+              
+              [env: OMNITOOL_ENV=]
+
+          --database-url <URL>
+              The database [default: data/environments.toml]. Prefer the variable: flags show in process
+              lists
+              
+              [env: DATABASE_URL]
+
+          --backup <ID>
+              The backup [default: the newest verified one that is no safety backup of a rollback]
+
+          --file <PATH>
+              A backup file from elsewhere; one of another environment is stamped anew
+
+          --undo
+              Put back what was there before the last rollback
+
+          --dry-run
+              Show what would be restored and lost, and change nothing
+
+          --confirm <PHRASE>
+              The confirmation that production asks for
+
+          --folder <DIR>
+              The folder with a folder of backups per environment
+              
+              [default: data/backups]
+
+          --format <FORMAT>
+              How to print the result
+
+              Possible values:
+              - text: For people
+              - json: For programs: one JSON document on stdout, failures included
+              
+              [default: text]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Before anything changes it shows which backup it chose and why, what would be lost, and which
+    release fits; then it takes a safety backup of what is there. The content is replaced in one
+    transaction: a running app goes on and sees the old content or the new one, and being killed at any
+    moment leaves one of them, whole.
+
+    Examples:
+      rollback-migration --env staging
+      rollback-migration --env production --backup b123
+      rollback-migration --env local --file data/backups/users_20260112.db
+      rollback-migration --env production --backup b123 --dry-run
+      rollback-migration --env staging --undo
+
+    Production asks to type ROLLBACK PRODUCTION; scripts pass --confirm "ROLLBACK PRODUCTION".
+
+    Exit codes: 0 rolled back, 1 failed or refused, 2 wrong usage
+    "#);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_lost_and_changes_nothing() {
+    let site = Site::new(EnvironmentName::Staging);
+    let stdout = site.run(&["--env", "staging", "--dry-run"]).success();
+    insta::assert_snapshot!(stable(&stdout), @r"
+    Rollback of staging to b001 (manual, taken [TIME])
+      chosen:  the newest verified backup that is no safety copy
+      checked: [SIZE] bytes, SHA-256, integrity, references, rows
+      schema:  [VERSION], the one of this build
+      release that fits: this build's
+    Lost: all that was written in the 0 minutes since then.
+      users: 2 rows now, 1 in the backup
+    Dry run: staging would be rolled back to b001; nothing was changed
+    ");
+    assert_eq!(site.dump(), site.now);
+    assert_eq!(site.backups(), 1);
+}
+
+#[test]
+fn the_latest_backup_is_restored_and_the_printed_command_undoes_it() {
+    let site = Site::new(EnvironmentName::Staging);
+    let stdout = site.run(&["--env", "staging"]).success();
+    let end = stdout.find("[SUCCESS]").unwrap();
+    insta::assert_snapshot!(&stdout[end..], @r"
+    [SUCCESS] Rolled back staging to b001, verified
+    Safety backup: b002. To undo: rollback-migration --env staging --backup b002
+    Check it: verify-migration --env staging
+    ");
+    assert_eq!(site.dump(), site.then);
+
+    let undo = "rollback-migration --env staging --backup b002";
+    assert!(stdout.contains(undo), "{stdout}");
+    let arguments: Vec<&str> = undo.split(' ').skip(1).collect();
+    site.run(&arguments).success();
+    assert_eq!(site.dump(), site.now);
+
+    // Once more: the safety backups did not become the latest ones.
+    let stdout = site.run(&[]).success();
+    assert!(
+        stdout.contains("(passed over: b003 is a safety copy, b002 is a safety copy)"),
+        "{stdout}"
+    );
+    assert_eq!(site.dump(), site.then);
+    site.run(&["--undo"]).success();
+    assert_eq!(site.dump(), site.now);
+}
+
+#[test]
+fn production_asks_for_its_phrase_and_does_not_wait_where_nobody_can_type() {
+    let site = Site::new(EnvironmentName::Production);
+    let output = site.run(&["--env", "production", "--backup", "b001"]);
+    // What would be lost was shown before the question.
+    assert!(output.stdout.contains("Lost: all that was written"), "{output:?}");
+    insta::assert_snapshot!(output.failure(1), @r#"
+    error: this needs a confirmation and there is no terminal to type it on; pass --confirm "ROLLBACK PRODUCTION"
+
+    hint: nothing was changed; --dry-run shows what a rollback would do
+    "#);
+    insta::assert_snapshot!(site.run(&["--confirm", "yes"]).failure(1), @r"
+    error: the confirmation must be exactly `ROLLBACK PRODUCTION`
+
+    hint: nothing was changed; --dry-run shows what a rollback would do
+    ");
+    assert_eq!((site.dump(), site.backups()), (site.now.clone(), 1));
+
+    site.run(&["--env", "production", "--dry-run"]).success();
+    site.run(&["--env", "production", "--confirm", "ROLLBACK PRODUCTION"]).success();
+    assert_eq!(site.dump(), site.then);
+}
+
+#[test]
+fn json_carries_the_plan_and_the_way_back() {
+    let site = Site::new(EnvironmentName::Local);
+    site.capture(Kind::BeforeDeploy, Some("v8"));
+    let output = site.run(&["--backup", "b002", "--format", "json"]).success();
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(report["status"], "done");
+    assert_eq!(report["summary"], "Rolled back local to b002, verified");
+    assert_eq!(report["plan"]["target"]["release"], "v8");
+    assert_eq!(report["safety_backup"], "b003");
+    assert_eq!(report["undo"], "rollback-migration --env local --backup b003");
+    assert_eq!(site.dump(), site.now);
+}
+
+#[test]
+fn a_file_from_elsewhere_is_restored() {
+    let site = Site::new(EnvironmentName::Local);
+    let production = TestDatabase::stamped(Dialect::Sqlite, EnvironmentName::Production);
+    fixture::user(&mut production.connection(), "pat");
+    let elsewhere =
+        Catalog::new(&site.project.path().join("elsewhere"), EnvironmentName::Production);
+    let store = for_url(production.url()).unwrap();
+    let backup = capture(&elsewhere, &*store, Kind::Manual, None).unwrap();
+    let file = site.project.path().join("data/backups/users_20260112.db");
+    std::fs::copy(elsewhere.file(&backup), &file).unwrap();
+
+    let stdout =
+        site.run(&["--env", "local", "--file", "data/backups/users_20260112.db"]).success();
+    assert!(stdout.contains("  it comes from production and will be stamped local\n"), "{stdout}");
+    assert!(site.dump().iter().any(|line| line.contains("'pat'")));
+    // Still local: nothing else would work on it.
+    site.run(&["--env", "production", "--undo"]).failure(1);
+    site.run(&["--env", "local", "--undo"]).success();
+    assert_eq!(site.dump(), site.now);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_nothing_changes() {
+    let site = Site::new(EnvironmentName::Staging);
+    insta::assert_snapshot!(site.run(&["--env", "production"]).failure(1), @r"
+    error: there is no verified backup of production in data/backups/production
+
+    hint: nothing was changed; see what there is: backup-database --env production list
+    ");
+    insta::assert_snapshot!(site.run(&["--backup", "b123"]).failure(1), @r"
+    error: there is no backup b123 of staging in data/backups/staging
+
+    hint: nothing was changed; see what there is: backup-database --env staging list
+    ");
+    insta::assert_snapshot!(site.run(&["--undo"]).failure(1), @r"
+    error: there is no rollback of staging to undo: data/backups/staging has no verified safety backup
+
+    hint: nothing was changed; see what there is: backup-database --env staging list
+    ");
+    insta::assert_snapshot!(site.run(&["--file", "data/tools.toml"]).failure(1), @r"
+    error: the backup data/tools.toml is no SQLite database
+
+    hint: nothing was changed; choose another backup: backup-database --env staging list
+    ");
+    site.run(&["--backup", "b001", "--undo"]).failure(2);
+    site.run(&["--backup", "latest"]).failure(2);
+    let postgres = "postgres://u:hunter2@localhost/d".parse().unwrap();
+    let stderr = site.project.run(PROGRAM, &postgres, &["--env", "staging"]).failure(1);
+    assert!(stderr.contains("only SQLite") && !stderr.contains("hunter2"), "{stderr}");
+    assert_eq!((site.dump(), site.backups()), (site.now.clone(), 1));
+}
+
+#[test]
+fn a_backup_of_a_newer_build_is_refused() {
+    let site = Site::new(EnvironmentName::Staging);
+    let file = site.catalog.file(&site.catalog.find(BackupId::new(1)).unwrap());
+    let newer = site.project.path().join("newer.sqlite3");
+    std::fs::copy(file, &newer).unwrap();
+    let url = omnitool_environment::DatabaseUrl::sqlite(&newer);
+    let mut conn = omnitool_database::open(&url, omnitool_database::Mode::Write).unwrap();
+    diesel::connection::SimpleConnection::batch_execute(
+        &mut conn,
+        "INSERT INTO __diesel_schema_migrations VALUES ('29991231000001', '')",
+    )
+    .unwrap();
+    drop(conn);
+    insta::assert_snapshot!(site.run(&["--file", "newer.sqlite3"]).failure(1), @r"
+    error: the backup newer.sqlite3 belongs to a newer build: this one does not know its migrations 29991231000001
+
+    hint: nothing was changed; use the rollback-migration of the release that took it
+    ");
+    assert_eq!(site.dump(), site.now);
+}
+
+/// Files may grow to 80 blocks of 512 or 1024 bytes: less than a backup. The signal that comes with that is ignored.
+#[test]
+fn a_disk_without_room_leaves_the_live_database_as_it_was() {
+    let site = Site::new(EnvironmentName::Staging);
+    let before = site.dump();
+    let mut command = site.project.command("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$0\" --env staging", PROGRAM])
+        .env("DATABASE_URL", site.db.url().expose());
+    let stderr = site.project.output(command).failure(1);
+    assert!(stderr.contains("hint: the database is as it was"), "{stderr}");
+    assert_eq!((site.dump(), site.backups()), (before, 1));
+    site.run(&[]).success();
+    assert_eq!(site.dump(), site.then);
+}
+
+#[test]
+fn the_minutes_since_the_backup_are_counted() {
+    let site = Site::new(EnvironmentName::Staging);
+    let manifest = site.catalog.folder().join("b001.json");
+    let taken = Utc::now() - chrono::TimeDelta::minutes(35);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    value["created_at"] = Value::from(taken.to_rfc3339());
+    std::fs::write(&manifest, value.to_string()).unwrap();
+    let stdout = site.run(&["--dry-run"]).success();
+    assert!(
+        stdout.contains("Lost: all that was written in the 35 minutes since then.\n"),
+        "{stdout}"
+    );
+}
