@@ -141,3 +141,56 @@ fn add_headers(headers: &mut HeaderMap, scheme: Scheme, id: &str) {
         headers.insert("x-request-id", id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, middleware, routing::get};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+    use omnitool_environment::{DatabaseUrl, EnvironmentName};
+
+    use super::*;
+    use crate::app::Settings;
+
+    async fn crash() -> StatusCode {
+        panic!("on purpose")
+    }
+
+    /// The app, and its answer to a request of `path`, one of a few routes that misbehave.
+    async fn answer_of(path: &str) -> (App, Response) {
+        let app = App::new(Settings {
+            environment: EnvironmentName::Local,
+            release: "0001".to_owned(),
+            database_url: DatabaseUrl::sqlite("none.db".as_ref()),
+            front: Front::Nothing,
+        });
+        let router = Router::new()
+            .route("/panics", get(crash))
+            .route("/hangs", get(std::future::pending::<StatusCode>))
+            .layer(middleware::from_fn_with_state(app.clone(), frame));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = TowerToHyperService::new(router).call(request).await.unwrap();
+        (app, response)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_page_that_names_the_request_and_is_counted() {
+        let (app, response) = answer_of("/panics").await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(app.server_errors(), 1);
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let page = String::from_utf8(body.to_vec()).unwrap();
+        assert!(page.contains("Something went wrong") && page.contains(&id), "{page}");
+        assert!(!page.contains("on purpose"), "{page}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_comes_is_given_up() {
+        let started = tokio::time::Instant::now();
+        let (app, response) = answer_of("/hangs").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(started.elapsed().as_secs(), TIME_LIMIT.as_secs());
+        assert_eq!(app.server_errors(), 1);
+    }
+}
