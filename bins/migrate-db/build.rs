@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-#[expect(clippy::print_stdout, reason = "how a build script talks to cargo")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // A source without git, such as a tarball, still builds; its ledger then names only the version.

@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-#[expect(clippy::print_stdout, reason = "how a build script talks to cargo")]
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../migrations");
     let mut code = String::new();

@@ -1,5 +1,6 @@
 //! Pending schema migrations, then tool sync.
 
+mod adopt;
 mod failure;
 mod report;
 mod revert;
@@ -29,6 +30,7 @@ Examples:
   migrate-db --env staging --sql             what would run; runs nothing
   migrate-db --env staging --down 1          undo the newest migration, with its data
   migrate-db --env production --down 1 --confirm \"REVERT 1 PRODUCTION\"
+  migrate-db --env staging --adopt           take over a database of the Python system
   DATABASE_URL=postgres://… migrate-db --env production --tools data/tools.toml
 
 Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 migrations are pending (--status --detailed-exitcode)";
@@ -53,19 +55,31 @@ struct Args {
     detailed_exitcode: bool,
 
     /// Undo the newest N migrations; says what data is lost, and asks
-    #[arg(long, value_name = "N", group = "action", group = "reverts", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", group = "action", group = "asks", value_parser = clap::value_parser!(u16).range(1..))]
     down: Option<u16>,
 
     /// Undo the newest migration and apply it again; says what data is lost, and asks
-    #[arg(long, group = "action", group = "reverts")]
+    #[arg(long, group = "action", group = "asks")]
     redo: bool,
 
-    /// The confirmation that --down and --redo ask for, such as "REVERT 1"
-    #[arg(long, value_name = "TEXT", requires = "reverts")]
+    /// Take over a database of the Python system (Flask-SQLAlchemy, Alembic) with all its rows, then go on as usual
+    #[arg(long, group = "action", group = "asks")]
+    adopt: bool,
+
+    /// With --adopt on PostgreSQL: there is a backup of it. SQLite files are backed up beside themselves
+    #[arg(long, requires = "adopt")]
+    backup_taken: bool,
+
+    /// With --adopt: leave out rows of tool_access whose user or tool is gone
+    #[arg(long, requires = "adopt")]
+    prune_orphans: bool,
+
+    /// The confirmation that --down and --redo ask for, and --adopt on production, such as "REVERT 1"
+    #[arg(long, value_name = "TEXT", requires = "asks")]
     confirm: Option<String>,
 
     /// Print the SQL that would run, also with --down and --redo, and run nothing
-    #[arg(long, conflicts_with = "status")]
+    #[arg(long, conflicts_with_all = ["status", "adopt"])]
     sql: bool,
 
     /// Take a migration's changed text for the one that was applied (repeat for several)
@@ -133,9 +147,14 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     if args.down.is_some() {
         return revert::down(&target, &args);
     }
-    let mode = if args.redo { Mode::Write } else { Mode::Create };
+    let mode = if args.redo || args.adopt { Mode::Write } else { Mode::Create };
     let mut conn = open(&target.database_url, mode).map_err(failure::of_open)?;
     let environment = environment(&mut conn, target.environment)?;
+    if args.adopt {
+        adopt::adopt(&mut conn, &target, environment, &args)?;
+    } else {
+        adopt::refuse(&mut conn)?;
+    }
     let reverted = if args.redo { revert::newest(&mut conn, environment, &args)? } else { vec![] };
     let report = migrate(&mut conn, &target, &definitions, &args)?.after(reverted);
     match args.format {

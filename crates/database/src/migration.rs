@@ -4,6 +4,7 @@
 //! `migrations/postgres`, and both are compiled in. What was applied stands in diesel's table, so that diesel's own
 //! tools understand the database, and with checksum, time and author in our [ledger](LedgerRow).
 
+pub mod adoption;
 mod description;
 mod drift;
 mod ledger;

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -162,15 +163,34 @@ fn open_sqlite(url: &DatabaseUrl, path: &Path, mode: Mode) -> Result<SqliteConne
             "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA query_only = ON;"
         }
     };
-    conn.batch_execute(settings)
-        // The settings alone do not read the file; this does, and fails where it is no database.
-        .and_then(|()| conn.batch_execute("SELECT count(*) FROM sqlite_schema"))
+    configure(&mut conn, settings)
         .map_err(|source| OpenError::Configure { url: url.to_string(), source })?;
     Ok(conn)
 }
 
+/// Several programs that open a new file at once want to switch it to the write-ahead log, and SQLite lets all but one fail
+/// without waiting, whatever the busy timeout says.
+fn configure(conn: &mut SqliteConnection, settings: &str) -> diesel::QueryResult<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let configured = conn
+            .batch_execute(settings)
+            // The settings alone do not read the file; this does, and fails where it is no database.
+            .and_then(|()| conn.batch_execute("SELECT count(*) FROM sqlite_schema"));
+        match configured {
+            Err(error)
+                if error.to_string().contains("database is locked")
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Makes the file with mode 0600, since it will hold personal data; SQLite gives its side files the same mode.
-fn create_private(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod adopt;
 mod revert;
 mod trouble;
 

@@ -20,11 +20,11 @@ const BUSY: &str = "database is locked";
 ///
 /// On SQLite this is a transaction with the write lock: all of `body`, or nothing. On PostgreSQL it is a session's advisory
 /// lock, which ends with the connection, so that a killed program leaves nothing locked.
-pub(super) fn exclusively<T>(
+pub(super) fn exclusively<T, E: From<MigrateError> + From<diesel::result::Error>>(
     conn: &mut AnyConnection,
     options: &Options,
-    body: impl FnOnce(&mut AnyConnection) -> Result<T, MigrateError>,
-) -> Result<T, MigrateError> {
+    body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+) -> Result<T, E> {
     wait(conn, options.lock_wait)?;
     if matches!(conn, AnyConnection::Sqlite(_)) {
         return transaction::finish(conn, body);

@@ -21,6 +21,21 @@ fn a_missing_file_is_made_only_when_asked_for() {
     open(&url, Mode::Write).unwrap();
 }
 
+#[test]
+fn many_who_make_a_file_at_once_all_get_it() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite(&folder.path().join("new.db"));
+        std::thread::scope(|scope| {
+            let opened: Vec<_> =
+                (0..10).map(|_| scope.spawn(|| open(&url, Mode::Create).map(drop))).collect();
+            for one in opened {
+                one.join().unwrap().unwrap();
+            }
+        });
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_new_file_is_private() {
