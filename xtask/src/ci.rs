@@ -8,7 +8,7 @@ use std::{
 use omnitool_cli::{Failure, Outcome, print};
 
 use crate::{
-    arrows,
+    arrows, lint_migrations,
     project::Project,
     terminal::{heading, seconds},
     test,
@@ -24,11 +24,12 @@ enum Verdict {
 /// Runs every part, also after one that failed, so that one run tells all.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Failure> {
     type Part = (&'static str, fn(&Project) -> Result<Verdict, Failure>);
-    let parts: [Part; 6] = [
+    let parts: [Part; 7] = [
         ("format", format),
         ("clippy", clippy),
         ("rustdoc", rustdoc),
         ("arrows", arrows),
+        ("migrations", migrations),
         ("test", tests),
         ("tls", tls),
     ];
@@ -90,6 +91,13 @@ fn arrows(project: &Project) -> Result<Verdict, Failure> {
         print(&format!("{problem}\n"))?;
     }
     Ok(if problems.is_empty() { Verdict::Passed } else { Verdict::Failed })
+}
+
+fn migrations(project: &Project) -> Result<Verdict, Failure> {
+    Ok(match lint_migrations::run(project)? {
+        Outcome::Done => Verdict::Passed,
+        _ => Verdict::Failed,
+    })
 }
 
 fn tests(project: &Project) -> Result<Verdict, Failure> {

@@ -7,6 +7,8 @@ mod bench;
 mod ci;
 mod deploy;
 mod dev;
+mod lint_migrations;
+mod new_migration;
 mod postgres;
 mod project;
 mod stop;
@@ -54,6 +56,10 @@ enum Command {
     Test(test::TestArgs),
     /// Measure the programs beside the raw limits
     Bench(bench::BenchArgs),
+    /// Make the files of a new migration, for both dialects
+    NewMigration(new_migration::NewMigrationArgs),
+    /// Check that PostgreSQL's migrations neither block the app nor break the release that still serves
+    LintMigrations,
     /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
     Ci,
 }
@@ -78,6 +84,8 @@ fn main() -> ExitCode {
                 Ok(Outcome::Done)
             }
             Command::Bench(args) => bench::run(&project, &args),
+            Command::NewMigration(args) => new_migration::run(&project, &args),
+            Command::LintMigrations => lint_migrations::run(&project),
             Command::Ci => ci::run(&project),
         }
     });

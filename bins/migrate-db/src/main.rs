@@ -70,7 +70,7 @@ struct Args {
     #[arg(long, requires = "adopt")]
     backup_taken: bool,
 
-    /// With --adopt: leave out rows of tool_access whose user or tool is gone
+    /// With --adopt: leave out grants whose user or tool is gone
     #[arg(long, requires = "adopt")]
     prune_orphans: bool,
 

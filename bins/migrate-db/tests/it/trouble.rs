@@ -257,7 +257,7 @@ fn a_file_that_cannot_be_written_is_left_as_it_was() {
     fs::copy(file, &copy).unwrap();
     let before = fs::read(&copy).unwrap();
     let mode = |path: &std::path::Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     mode(&copy, 0o444);
     let program = project.path().join("migrate-db");

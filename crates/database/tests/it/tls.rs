@@ -8,6 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 /// Only the loopback address with TLS, and the socket for the test's own set-up.
 const ONLY_TLS: &str = "hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n";
 
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "for the tests with encryption"))]
 struct SslOnlyServer {
     server: PostgresServer,
     folder: tempfile::TempDir,
@@ -43,6 +44,7 @@ impl SslOnlyServer {
         format!("{}?{parameters}", self.server.url().expose()).parse().unwrap()
     }
 
+    #[cfg(feature = "tls")]
     fn trusting(&self, authority: &str) -> DatabaseUrl {
         let file = self.folder.path().join(authority);
         self.url(&format!("sslmode=verify-full&sslrootcert={}", file.display()))
