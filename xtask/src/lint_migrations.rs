@@ -114,7 +114,15 @@ fn provide(project: &Project) -> Result<PathBuf, Failure> {
     print(&format!("Installing {LINTER} {VERSION} from PyPI into {}\n", project.shown(&folder)))?;
     let hint = "install Python 3 with pip; the package comes from PyPI";
     let output = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--upgrade",
+        ])
         .args(["--only-binary", ":all:", "--target"])
         .arg(&folder)
         .arg(format!("{LINTER}=={VERSION}"))

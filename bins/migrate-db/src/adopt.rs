@@ -7,7 +7,7 @@ use omnitool_database::{
 };
 use omnitool_environment::EnvironmentName;
 
-use crate::{Args, failure};
+use crate::{Args, failure, report::Adopted};
 
 /// Why a database is neither migrated nor adopted.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub(crate) fn adopt(
     target: &Target,
     environment: EnvironmentName,
     args: &Args,
-) -> Result<(), Failure> {
+) -> Result<Adopted, Failure> {
     let plan = Adoption::plan(conn).map_err(failure_of)?;
     let say = |text: &str| if args.format == Format::Text { print(text) } else { Ok(()) };
     say(&plan.to_string())?;
@@ -59,15 +59,21 @@ pub(crate) fn adopt(
         say(&format!("Backed up to {}\n", path.display()))?;
     }
     plan.apply(conn, &backup, orphans, &args.options()).map_err(failure_of)?;
-    let left_out = match plan.orphans.len() {
-        0 => String::new(),
-        1 => "; 1 row without a parent was left out".to_owned(),
-        count => format!("; {count} rows without a parent were left out"),
+    let adopted = Adopted {
+        revision: plan.revision,
+        users: plan.users,
+        tools: plan.tools,
+        grants: plan.grants,
+        duplicates: plan.duplicates,
+        left_out: plan.orphans,
+        notes: plan.notes,
+        backup: match backup {
+            Backup::File { path, .. } => Some(path),
+            Backup::Elsewhere => None,
+        },
     };
-    say(&format!(
-        "Adopted {} users, {} tools and their access{left_out}.\n",
-        plan.users, plan.tools
-    ))
+    say(&adopted.to_string())?;
+    Ok(adopted)
 }
 
 fn failure_of(error: AdoptError) -> Failure {

@@ -150,13 +150,14 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     let mode = if args.redo || args.adopt { Mode::Write } else { Mode::Create };
     let mut conn = open(&target.database_url, mode).map_err(failure::of_open)?;
     let environment = environment(&mut conn, target.environment)?;
-    if args.adopt {
-        adopt::adopt(&mut conn, &target, environment, &args)?;
+    let adopted = if args.adopt {
+        Some(adopt::adopt(&mut conn, &target, environment, &args)?)
     } else {
         adopt::refuse(&mut conn)?;
-    }
+        None
+    };
     let reverted = if args.redo { revert::newest(&mut conn, environment, &args)? } else { vec![] };
-    let report = migrate(&mut conn, &target, &definitions, &args)?.after(reverted);
+    let report = migrate(&mut conn, &target, &definitions, &args)?.after(adopted, reverted);
     match args.format {
         Format::Text => print(&report.to_string())?,
         Format::Json => print_json(&report)?,

@@ -1,6 +1,6 @@
 //! What migrate-db prints.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use omnitool_cli::Failure;
 use omnitool_database::{
@@ -12,10 +12,37 @@ use omnitool_environment::EnvironmentName;
 use omnitool_tool_registry::SyncPlan;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
+/// What was taken over from the Python system.
+#[derive(Serialize)]
+pub(crate) struct Adopted {
+    pub(crate) revision: String,
+    pub(crate) users: i64,
+    pub(crate) tools: i64,
+    pub(crate) grants: i64,
+    pub(crate) duplicates: i64,
+    pub(crate) left_out: Vec<String>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) backup: Option<PathBuf>,
+}
+
+impl fmt::Display for Adopted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What the plan said before is not said again.
+        write!(f, "Adopted {} users, {} tools and their access", self.users, self.tools)?;
+        match self.left_out.len() {
+            0 => writeln!(f, "."),
+            1 => writeln!(f, "; 1 row without a parent was left out."),
+            count => writeln!(f, "; {count} rows without a parent were left out."),
+        }
+    }
+}
+
 /// What was migrated.
 #[derive(Serialize)]
 pub(crate) struct Migrated {
     summary: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adopted: Option<Adopted>,
     environment: EnvironmentName,
     schema_version: String,
     reverted: Vec<String>,
@@ -38,19 +65,36 @@ impl Migrated {
             count => format!("{count} migrations applied"),
         };
         let summary = format!("{migrations}; {}", tools.summary());
-        Self { summary, environment, schema_version, reverted: vec![], applied, stamped, tools }
+        Self {
+            summary,
+            adopted: None,
+            environment,
+            schema_version,
+            reverted: vec![],
+            applied,
+            stamped,
+            tools,
+        }
     }
 
-    /// The same after `reverted` were reverted.
-    pub(crate) fn after(self, reverted: Vec<String>) -> Self {
-        Self { reverted, ..self }
+    /// The same with what was done before.
+    pub(crate) fn after(self, adopted: Option<Adopted>, reverted: Vec<String>) -> Self {
+        Self { adopted, reverted, ..self }
     }
 }
 
 impl fmt::Display for Migrated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { summary: _, environment, schema_version, reverted, applied, stamped, tools } =
-            self;
+        let Self {
+            summary: _,
+            adopted: _,
+            environment,
+            schema_version,
+            reverted,
+            applied,
+            stamped,
+            tools,
+        } = self;
         for name in reverted {
             writeln!(f, "Reverted migration: {name}")?;
         }

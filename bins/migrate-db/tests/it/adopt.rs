@@ -1,6 +1,6 @@
 //! Databases that Alembic made, taken over. See `crates/database/tests/fixtures/python`.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use diesel::{RunQueryDsl as _, connection::SimpleConnection as _, prelude::*};
 use omnitool_database::{
@@ -9,7 +9,10 @@ use omnitool_database::{
 };
 use omnitool_testing::{TestDatabase, TestProject, on_both_databases};
 
-use crate::migrate_db;
+use crate::{
+    migrate_db,
+    trouble::{kill, start, wait_until},
+};
 
 /// Alembic's database, and the flag that PostgreSQL needs.
 fn python(dialect: Dialect) -> (TestDatabase, &'static [&'static str]) {
@@ -214,6 +217,40 @@ fn what_has_no_place_is_named_and_nothing_is_changed(db: TestDatabase) {
     conn.batch_execute("SELECT version_num FROM alembic_version").unwrap();
 }
 
+fn killed_at_any_moment_no_row_is_lost(db: TestDatabase) {
+    let project = TestProject::new();
+    let (db, flags) = python(db.dialect());
+    let all = [&["--adopt", "--env", "staging", "--prune-orphans"], flags].concat();
+    let (probe, _) = python(db.dialect());
+    let started = Instant::now();
+    migrate_db(&project, &probe, &all).success();
+    let whole = started.elapsed();
+    let kills = 12;
+    for number in 0..kills {
+        let child = start(&project, db.url(), &all);
+        let until = Instant::now() + whole * number / kills;
+        wait_until("the moment", || Instant::now() >= until);
+        kill(child);
+        // Before or after, never between.
+        let mut conn = db.connection();
+        let users: i64 = users::table.count().get_result(&mut conn).unwrap();
+        assert_eq!(users, 4);
+        let ours = conn.batch_execute("SELECT version FROM migration_ledger").is_ok();
+        let theirs = conn.batch_execute("SELECT version_num FROM alembic_version").is_ok();
+        assert_ne!(ours, theirs);
+    }
+    let output = migrate_db(&project, &db, &all);
+    if output.code != Some(0) {
+        // It was adopted before it was killed.
+        assert!(output.failure(1).contains("run migrate-db without --adopt"));
+        migrate_db(&project, &db, &["--env", "staging"]).success();
+    }
+    let status = migrate_db(&project, &db, &["--status"]).success();
+    assert!(status.ends_with("the schema is as the migrations make it\n"), "{status}");
+    let grants = tool_access::table.filter(tool_access::origin.eq("import")).count();
+    assert_eq!(grants.get_result(&mut db.connection()), Ok(4_i64));
+}
+
 fn production_is_confirmed(db: TestDatabase) {
     let project = TestProject::new();
     let (db, flags) = python(db.dialect());
@@ -221,8 +258,11 @@ fn production_is_confirmed(db: TestDatabase) {
     let stderr = migrate_db(&project, &db, &all).failure(1);
     assert!(stderr.contains("--confirm \"ADOPT PRODUCTION\""), "{stderr}");
     db.connection().batch_execute("SELECT version_num FROM alembic_version").unwrap();
-    let all = [&all[..], &["--confirm", "ADOPT PRODUCTION"]].concat();
-    migrate_db(&project, &db, &all).success();
+    let all = [&all[..], &["--confirm", "ADOPT PRODUCTION", "--format", "json"]].concat();
+    let stdout = migrate_db(&project, &db, &all).success();
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["adopted"]["users"], 4);
+    assert_eq!(report["adopted"]["left_out"][0], "tool_access 6: user 404, tool 1");
 }
 
 on_both_databases!(
@@ -230,6 +270,7 @@ on_both_databases!(
     orphans_are_named_and_stop_it,
     every_row_is_taken_over,
     what_has_no_place_is_named_and_nothing_is_changed,
+    killed_at_any_moment_no_row_is_lost,
     production_is_confirmed,
 );
 

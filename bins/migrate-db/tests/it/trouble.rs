@@ -9,7 +9,7 @@ use std::{
 use diesel::{
     QueryableByName, RunQueryDsl as _, connection::SimpleConnection as _, sql_types::BigInt,
 };
-use omnitool_database::{AnyConnection, Dialect, migration};
+use omnitool_database::{AnyConnection, Dialect, Mode, migration, open};
 use omnitool_environment::DatabaseUrl;
 use omnitool_testing::{
     CommandOutput, PostgresServer, TestDatabase, TestProject, on_both_databases,
@@ -28,7 +28,7 @@ fn count(conn: &mut AnyConnection, query: &str) -> i64 {
     diesel::sql_query(query).get_result::<Count>(conn).unwrap().count
 }
 
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -36,14 +36,14 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn start(project: &TestProject, url: &DatabaseUrl, flags: &[&str]) -> Child {
+pub(crate) fn start(project: &TestProject, url: &DatabaseUrl, flags: &[&str]) -> Child {
     let mut command = project.command(MIGRATE_DB);
     command.env("DATABASE_URL", url.expose()).args(flags);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// SIGKILL, which no program can react to.
-fn kill(mut child: Child) {
+pub(crate) fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -222,6 +222,40 @@ fn a_connection_that_is_cut_in_the_middle_is_an_error_and_the_next_run_completes
     assert!(stderr.contains("run again"), "{stderr}");
     conn.batch_execute("COMMIT").unwrap();
     completes(&project, &db);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_restarts_in_the_middle_is_an_error_and_the_next_run_completes() {
+    let project = TestProject::new();
+    // One that keeps what it commits, also through this.
+    let server = PostgresServer::start_durable();
+    let url = server.url();
+    let run = |flags: &[&str]| project.run(MIGRATE_DB, url, flags);
+    run(&["--env", "local"]).success();
+    run(&["--down", "1", "--confirm", "REVERT 1"]).success();
+    let mut conn = open(url, Mode::Write).unwrap();
+    conn.batch_execute("BEGIN; SELECT * FROM users").unwrap();
+    let child = start(&project, url, &[]);
+    let waiting = "SELECT pid::bigint AS count FROM pg_locks \
+                   WHERE NOT granted AND relation = 'users'::regclass";
+    let mut pid = 0;
+    wait_until("it waits for the table", || {
+        let found = diesel::sql_query(waiting).get_result::<Count>(&mut conn);
+        pid = found.map_or(0, |row| row.count);
+        pid > 0
+    });
+    // A server process that dies like this takes all others along, and the server starts anew.
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("run again"));
+    wait_until("the server is back", || open(url, Mode::Write).is_ok());
+    let stdout = run(&[]).success();
+    assert!(stdout.starts_with("Applied migration: 2026-11-23-000008"), "{stdout}");
+    let status = run(&["--status"]).success();
+    assert!(status.ends_with("the schema is as the migrations make it\n"), "{status}");
 }
 
 #[cfg(unix)]

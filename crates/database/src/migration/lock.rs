@@ -57,7 +57,7 @@ fn wait(conn: &mut AnyConnection, lock_wait: Duration) -> Result<(), MigrateErro
                 lock_wait.as_secs()
             );
         }
-        std::thread::sleep(Duration::from_millis(100).min(lock_wait - waited));
+        std::thread::sleep(Duration::from_millis(50).min(lock_wait - waited));
     }
 }
 
@@ -70,7 +70,7 @@ fn try_lock(conn: &mut AnyConnection) -> QueryResult<bool> {
             diesel::select(attempt).get_result(c)
         }
         AnyConnection::Sqlite(c) => {
-            c.batch_execute("PRAGMA busy_timeout = 0")?;
+            c.batch_execute("PRAGMA busy_timeout = 50")?;
             let begun = AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE");
             // What `open` sets, for whatever comes after.
             c.batch_execute("PRAGMA busy_timeout = 5000")?;
