@@ -2,6 +2,7 @@
 //! completes.
 
 use std::{
+    io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -138,7 +139,11 @@ fn killed_inside_a_migration_the_next_run_completes(db: TestDatabase) {
         Dialect::Postgres => {
             let mut other = db.connection();
             wait_until("it waits for the table", || {
-                count(&mut other, "pg_locks WHERE NOT granted AND relation = 'users'::regclass") > 0
+                count(
+                    &mut other,
+                    "pg_locks WHERE NOT granted AND relation = 'users'::regclass \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                ) > 0
             });
             kill(child);
             conn.batch_execute("COMMIT").unwrap();
@@ -171,8 +176,10 @@ fn whoever_waits_in_vain_says_for_whom_and_can_be_killed(db: TestDatabase) {
     assert!(stderr.contains("cannot get the migration lock within 1 s: "), "{stderr}");
     assert!(stderr.contains(holder) && stderr.contains("--lock-wait SECONDS"), "{stderr}");
 
-    let child = start(&project, db.url(), &[]);
-    std::thread::sleep(Duration::from_millis(300));
+    let mut child = start(&project, db.url(), &[]);
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("waiting at most 60 s"), "{line}");
     kill(child);
     drop(other);
     completes(&project, &db);
@@ -210,8 +217,8 @@ fn a_connection_that_is_cut_in_the_middle_is_an_error_and_the_next_run_completes
     let child = start(&project, db.url(), &[]);
     let mut other = db.connection();
     // What a server that restarts does to its connections.
-    let waiting =
-        "pg_locks WHERE NOT granted AND relation = 'users'::regclass AND pg_terminate_backend(pid)";
+    let waiting = "pg_locks WHERE NOT granted AND relation = 'users'::regclass \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pg_terminate_backend(pid)";
     wait_until("it waits for the table", || count(&mut other, waiting) > 0);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -238,7 +245,8 @@ fn a_server_that_restarts_in_the_middle_is_an_error_and_the_next_run_completes()
     conn.batch_execute("BEGIN; SELECT * FROM users").unwrap();
     let child = start(&project, url, &[]);
     let waiting = "SELECT pid::bigint AS count FROM pg_locks \
-                   WHERE NOT granted AND relation = 'users'::regclass";
+                   WHERE NOT granted AND relation = 'users'::regclass \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let mut pid = 0;
     wait_until("it waits for the table", || {
         let found = diesel::sql_query(waiting).get_result::<Count>(&mut conn);
