@@ -1,7 +1,7 @@
 //! `data/environments.toml`.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -70,7 +70,7 @@ pub enum LoadEnvironmentsError {
         file: PathBuf,
         /// What is wrong and where.
         #[source]
-        source: Box<toml::de::Error>,
+        source: MalformedFileError,
     },
     /// A base URL that no app can answer at.
     #[error(
@@ -81,9 +81,61 @@ pub enum LoadEnvironmentsError {
         file: PathBuf,
         /// The environment and platform it belongs to.
         environment: String,
-        /// The URL as written.
+        /// The URL, without credentials.
         url: String,
     },
+}
+
+/// What is wrong in a file, and where. The file's text is not quoted, since somebody may have put a password into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedFileError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+impl fmt::Display for MalformedFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, column, reason } = self;
+        write!(f, "line {line}, column {column}: {reason}")
+    }
+}
+
+impl std::error::Error for MalformedFileError {}
+
+impl MalformedFileError {
+    fn new(text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            reason: without_value(error.message()),
+        }
+    }
+}
+
+/// `message` without the value that it quotes, as those about a value of the wrong type do.
+fn without_value(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}\"***\"{}", &message[..first], &message[last + 1..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// `url` without credentials.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // These fail only for URLs that can have no credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
 }
 
 /// The file has no section for what was asked.
@@ -120,7 +172,7 @@ impl Environments {
     pub fn parse(text: &str, file: &Path) -> Result<Self, LoadEnvironmentsError> {
         let parsed: File = toml::from_str(text).map_err(|source| LoadEnvironmentsError::Parse {
             file: file.to_owned(),
-            source: Box::new(source),
+            source: MalformedFileError::new(text, &source),
         })?;
         let File { local, staging, production } = parsed;
         let environments = Self { file: file.to_owned(), local, staging, production };
@@ -129,7 +181,7 @@ impl Environments {
                 return Err(LoadEnvironmentsError::BaseUrl {
                     file: file.to_owned(),
                     environment,
-                    url: url.to_string(),
+                    url: shown(url),
                 });
             }
         }
@@ -230,6 +282,31 @@ mod tests {
         let error = parse(&text).unwrap_err();
         let source = error.source().unwrap().to_string();
         assert!(source.contains("line 4") && source.contains("pasword"), "{source}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_placed_and_never_quoted() {
+        let malformed = |text: &str| {
+            let error = parse(text).unwrap_err();
+            error.source().map_or_else(|| error.to_string(), ToString::to_string)
+        };
+        let url = "postgres://u:hunter2@127.0.0.1/d";
+        let texts = [
+            format!("[local]\ndatabase_url = \"{url}\" x\n"),
+            format!("[local]\n# ü\ndatabase_url = \"{}\"\n", url.replace("postgres", "mysql")),
+            format!("local = \"{url}\"\n"),
+            LOCAL.replace("http://127.0.0.1:5000", url),
+            "[local".to_owned(),
+        ];
+        let all = texts.map(|text| malformed(&text)).join("\n");
+        assert!(!all.contains("hunter2"), "{all}");
+        insta::assert_snapshot!(all, @r#"
+        line 2, column 51: unexpected key or value, expected newline, `#`
+        line 3, column 16: a database URL starts with `sqlite:`, `postgres://` or `postgresql://`, not `mysql:`
+        line 1, column 9: invalid type: string "***", expected struct LocalSite
+        in environments.toml, the base_url of local must start with http:// or https:// and name a host, not `postgres://127.0.0.1/d`
+        line 1, column 7: unclosed table, expected `]`
+        "#);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod name;
 
 pub use config::{
     EnvironmentLookupError, Environments, HerokuApp, LoadEnvironmentsError, LocalSite,
+    MalformedFileError,
 };
 pub use database_url::{DatabaseKind, DatabaseUrl, ParseDatabaseUrlError};
 pub use name::{EnvironmentName, ParseEnvironmentNameError, ParsePlatformError, Platform};
