@@ -187,7 +187,8 @@ pub fn pack_artifact(source: &ArtifactSource, store: &Path) -> Result<Artifact, 
     };
     if let Some(packed) = recall(&memory) {
         let found = artifact(packed, Origin::Reused);
-        if fs::metadata(&found.file).is_ok_and(|metadata| metadata.len() == found.size) {
+        // One that was damaged since is packed again; else every later run would fail on it.
+        if hash_file(&found.file).is_ok_and(|sha256| sha256 == found.sha256) {
             return Ok(found);
         }
     }
@@ -507,6 +508,20 @@ mod tests {
         assert_ne!(changed.sha256, first.sha256);
         fs::remove_file(&changed.file).unwrap();
         assert_eq!(pack_artifact(&source, &store).unwrap().origin, Origin::Packed);
+    }
+
+    #[test]
+    fn an_artifact_that_was_damaged_is_packed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, store) = (project(folder.path()), folder.path().join("store"));
+        let first = pack_artifact(&source, &store).unwrap();
+        let mut bytes = fs::read(&first.file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&first.file, bytes).unwrap();
+        let again = pack_artifact(&source, &store).unwrap();
+        assert_eq!((again.origin, &again.sha256), (Origin::Packed, &first.sha256));
+        unpack_artifact(&again, &folder.path().join("release")).unwrap();
     }
 
     #[test]
