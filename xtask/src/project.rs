@@ -190,14 +190,28 @@ impl Project {
 /// Looks at the platform before anything changes.
 pub(crate) fn look(platform: &LocalPlatform) -> Result<Situation, Failure> {
     platform.look().map_err(|error| match error {
-        PlatformError::Local(LocalPlatformError::App(error @ AppError::PortInUse { .. })) => {
-            Failure::refused(error).hint(
-                "stop the program that uses it, or give the environment another base_url in \
-                 data/environments.toml; nothing was changed",
-            )
+        PlatformError::Local(LocalPlatformError::App(error)) => app_failure(error),
+        PlatformError::Local(error @ LocalPlatformError::NotALink { .. }) => {
+            Failure::refused(error).hint("move it away and try again; nothing was changed")
         }
         error => Failure::failed(error),
     })
+}
+
+/// A failure to look at the app, before anything has changed.
+pub(crate) fn app_failure(error: AppError) -> Failure {
+    let hint = match &error {
+        AppError::PortInUse { .. } => {
+            "stop the program that uses it, or give the environment another base_url in \
+             data/environments.toml; nothing was changed"
+        }
+        AppError::Damaged { .. } => {
+            "stop the app yourself if it runs (a process `omnitool serve`), remove the file and \
+             try again; nothing was changed"
+        }
+        _ => return Failure::failed(error),
+    };
+    Failure::refused(error).hint(hint)
 }
 
 /// Who runs this.

@@ -5,7 +5,7 @@ use omnitool_cli::{Failure, Outcome, print};
 use omnitool_environment::EnvironmentName;
 use omnitool_pipeline::{App, LocalPlatform};
 
-use crate::project::Project;
+use crate::project::{Project, app_failure};
 
 /// The flags of `cargo xtask stop`.
 #[derive(Args, Debug)]
@@ -21,11 +21,11 @@ pub(crate) fn run(project: &Project, args: &StopArgs) -> Result<Outcome, Failure
     let app = App::new(&folder);
     // Without an app there is nothing to hold, and no folder to make for a lock.
     let nothing = || print(&format!("nothing of {} runs on this machine\n", args.environment));
-    if app.running()?.is_none() {
+    if app.running().map_err(app_failure)?.is_none() {
         return nothing().map(|()| Outcome::Done);
     }
     let _lock = project.lock(&folder, "stop")?;
-    match app.running()? {
+    match app.running().map_err(app_failure)? {
         None => nothing()?,
         Some(running) => {
             app.stop(&running)?;

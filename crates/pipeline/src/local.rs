@@ -62,6 +62,12 @@ pub enum LocalPlatformError {
     /// The artifact could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackArtifactError),
+    /// Something else is where the link to the current release should be.
+    #[error("{link} is not a link to a release")]
+    NotALink {
+        /// Where the link should be.
+        link: PathBuf,
+    },
     /// A file or folder of the platform cannot be read or written; the source names it.
     #[error("cannot {what}")]
     Io {
@@ -216,6 +222,8 @@ impl LocalPlatform {
 impl Platform for LocalPlatform {
     fn look(&self) -> Result<Situation, PlatformError> {
         let running = self.app.running().map_err(LocalPlatformError::from)?;
+        // A run that could not switch the link in the end would be in vain.
+        self.releases.current()?;
         // Our own app has the port; only a port that is free or somebody else's needs a look.
         if running.as_ref().is_none_or(|app| app.listen != self.listen) {
             app::check_port(self.listen).map_err(LocalPlatformError::from)?;

@@ -185,6 +185,28 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
+fn damaged_files_of_the_environment_are_named_and_nothing_is_done() {
+    let project = Project::with_scripts();
+    for (file, program) in
+        [("app.json", "deploy-staging"), ("app.json", "stop"), ("current", "deploy-staging")]
+    {
+        project.write(&format!(".omnitool/staging/{file}"), "{");
+        let output = match program {
+            "stop" => project.xtask(&["stop", "staging"]),
+            _ => project.deploy(&[]),
+        };
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+        let text = stderr(&output);
+        assert!(text.contains(file) && text.contains("; nothing was changed"), "{text}");
+        if program == "stop" {
+            fs::remove_file(project.root().join(".omnitool/staging").join(file)).unwrap();
+        }
+    }
+    assert!(!project.root().join(".omnitool/staging/runs").exists());
+}
+
+#[test]
 fn missing_and_malformed_files_are_named_and_nothing_is_done() {
     let project = Project::with_scripts();
     let cases = [

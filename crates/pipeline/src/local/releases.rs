@@ -79,6 +79,9 @@ impl Releases {
                 .and_then(|name| name.to_str())
                 .and_then(|name| name.parse().ok())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(LocalPlatformError::NotALink { link: self.current.clone() })
+            }
             Err(source) => Err(io_error("read the link to the current release")(source)),
         }
     }
@@ -217,6 +220,16 @@ mod tests {
         releases.switch(None).unwrap();
         assert_eq!(releases.current().unwrap(), None);
         releases.switch(None).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_link_is_refused_and_left_alone() {
+        let (folder, releases) = environment(&[("0001", None)]);
+        let link = folder.path().join("current");
+        fs::write(&link, "mine").unwrap();
+        let error = releases.current().unwrap_err();
+        assert!(matches!(error, LocalPlatformError::NotALink { .. }), "{error}");
+        assert_eq!(fs::read(&link).unwrap(), b"mine");
     }
 
     #[test]
