@@ -1,6 +1,9 @@
 //! Puts an environment's database back to a backup.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use chrono::Utc;
 use clap::Parser;
@@ -99,9 +102,16 @@ impl Args {
         if self.folder.as_os_str() == DEFAULT_FOLDER {
             String::new()
         } else {
-            format!(" --folder {}", self.folder.display())
+            format!(" --folder {}", quoted(&self.folder))
         }
     }
+}
+
+/// The path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn main() -> ExitCode {
@@ -242,5 +252,11 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_that_undoes_it_names_the_folder_as_one_word() {
+        assert_eq!(quoted(Path::new("data/backups")), "data/backups");
+        assert_eq!(quoted(Path::new("it's here")), r"'it'\''s here'");
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     BackupId, Catalog, CatalogError, Contents, InspectError, Interrupted, Kind, Left, Listing,
     Manifest, ReadDatabaseError, RestoreError, RestoreRequest, Store, System, VerifyError, backup,
-    digest,
+    digest, store::sqlite::SESSION_TABLE,
 };
 
 /// Which backup somebody wants back.
@@ -293,7 +293,7 @@ fn latest(listing: Listing) -> Result<(Manifest, String), Vec<String>> {
     let Listing { backups, broken } = listing;
     let mut candidates: Vec<(BackupId, Result<Manifest, &str>)> = broken
         .into_iter()
-        .map(|broken| (broken.id, Err("cannot be used")))
+        .map(|broken| (broken.id, Err("not usable")))
         .chain(backups.into_iter().map(|backup| {
             let reason = match (&backup.verified, backup.kind) {
                 (_, Kind::BeforeRollback) => Err("a safety copy"),
@@ -346,6 +346,8 @@ fn losses(live: &Contents, backup: &Contents) -> Vec<TableLoss> {
     let tables: BTreeSet<&String> = live.rows.keys().chain(backup.rows.keys()).collect();
     tables
         .into_iter()
+        // Everybody is logged out in any case.
+        .filter(|table| *table != SESSION_TABLE)
         .map(|table| TableLoss {
             table: table.clone(),
             now: live.rows.get(table).copied(),
@@ -425,7 +427,7 @@ impl fmt::Display for RollbackPlan {
         if losses.is_empty() {
             writeln!(f, "  no table has another number of rows")?;
         }
-        Ok(())
+        writeln!(f, "Everybody will have to log in again.")
     }
 }
 

@@ -171,6 +171,7 @@ fn a_dry_run_says_what_would_be_lost_and_changes_nothing() {
       release that fits: this build's
     Lost: all that was written in the 0 minutes since then.
       users: 2 rows now, 1 in the backup
+    Everybody will have to log in again.
     Dry run: staging would be rolled back to b001; nothing was changed
     ");
     assert_eq!(site.dump(), site.now);

@@ -28,6 +28,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Not counted: the schema version says it all.
 const LEDGER: &str = "__diesel_schema_migrations";
 const STAMP_TABLE: &str = "environment_stamp";
+/// Who is logged in. A restore leaves it empty: logging out must not be undone.
+pub(crate) const SESSION_TABLE: &str = "user_session";
 
 /// A SQLite file that programs may have open.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_backup::{BackupId, Catalog, PlanRollbackError, RestoreError, Wanted, verify};
 use omnitool_database::{
     AnyConnection, Mode, migration, open,
-    schema::{tool_access, users},
+    schema::{tool_access, user_session, users},
     stamp, write_transaction,
 };
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
@@ -53,6 +53,30 @@ fn a_rollback_brings_back_every_row_and_can_be_undone() {
     assert_eq!(site.dump(), now);
     // The safety backups did not become the latest ones.
     assert_eq!(site.plan(&Wanted::Latest).unwrap().target.label, "b001");
+}
+
+#[test]
+fn a_rollback_revives_no_session() {
+    let site = Site::new();
+    let mut conn = site.db.connection();
+    let open_session = "INSERT INTO user_session (token_sha256, user_id, expires_at) \
+                        VALUES ('ab', 1, '2999-01-01 00:00:00')";
+    execute(&mut conn, open_session);
+    site.capture();
+    // Alice logs out.
+    execute(&mut conn, "DELETE FROM user_session");
+    let plan = site.plan(&Wanted::Latest).unwrap();
+    assert_eq!(plan.losses, [], "sessions are no loss that the plan could avoid");
+    site.rollback(&Wanted::Latest);
+    let sessions = |conn: &mut AnyConnection| user_session::table.count().get_result(conn);
+    assert_eq!(sessions(&mut conn), Ok(0));
+
+    // Nor does undoing it: whoever was logged in before logs in again.
+    execute(&mut conn, open_session);
+    site.rollback(&Wanted::Latest);
+    assert_eq!(sessions(&mut conn), Ok(0));
+    site.rollback(&Wanted::BeforeLastRollback);
+    assert_eq!(sessions(&mut conn), Ok(0));
 }
 
 #[test]

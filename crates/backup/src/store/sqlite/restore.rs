@@ -13,8 +13,8 @@ use omnitool_database::{AnyConnection, Mode, open, sqlite_uri, stamp, write_tran
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 use super::{
-    Object, STAMP_TABLE, beside::Beside, execute, find_problem, objects, quoted, read_contents,
-    read_stamp,
+    Object, SESSION_TABLE, STAMP_TABLE, beside::Beside, execute, find_problem, objects, quoted,
+    read_contents, read_stamp,
 };
 use crate::{
     BackupId, CaptureError,
@@ -47,6 +47,7 @@ pub(super) fn restore(
         clear(conn)?;
         fill(conn)?;
         stamp_as(conn, request.environment)?;
+        end_sessions(conn)?;
         check(conn, request.contents)
     })
     .map_err(explain_lock)?;
@@ -184,6 +185,14 @@ fn stamp_as(conn: &mut AnyConnection, environment: EnvironmentName) -> Result<()
     Ok(())
 }
 
+/// Logs everybody out. Sessions that were closed since the backup was taken, or whose user was, must not come back to life.
+fn end_sessions(conn: &mut AnyConnection) -> QueryResult<()> {
+    if objects(conn, "main")?.iter().any(|object| object.name == SESSION_TABLE) {
+        execute(conn, &format!("DELETE FROM main.{}", quoted(SESSION_TABLE)))?;
+    }
+    Ok(())
+}
+
 /// Refuses to commit anything but what the backup holds.
 fn check(conn: &mut AnyConnection, expected: &Contents) -> Result<(), RestoreError> {
     if let Some(problem) = find_problem(conn)? {
@@ -198,6 +207,9 @@ fn check(conn: &mut AnyConnection, expected: &Contents) -> Result<(), RestoreErr
     if let Some(stamps) = rows.get_mut(STAMP_TABLE) {
         // A backup from before its stamp has one now.
         *stamps = 1;
+    }
+    if let Some(sessions) = rows.get_mut(SESSION_TABLE) {
+        *sessions = 0;
     }
     match found.difference(&rows) {
         None => Ok(()),
