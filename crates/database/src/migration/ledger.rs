@@ -97,9 +97,6 @@ pub(super) fn record(
     durations: &Durations,
     applied_by: &str,
 ) -> QueryResult<()> {
-    diesel::sql_query("INSERT INTO __diesel_schema_migrations (version) VALUES ($1)")
-        .bind::<Text, _>(migration.version())
-        .execute(conn)?;
     if exists(conn)? {
         diesel::delete(migration_ledger::table.find(migration.version())).execute(conn)?;
         complete(conn, migrations, durations, applied_by)?;
@@ -152,9 +149,6 @@ pub(super) fn accept(conn: &mut AnyConnection, migration: &Migration) -> QueryRe
 
 /// Notes that a migration is reverted; in the transaction that reverts it and before that may drop the ledger.
 pub(super) fn forget(conn: &mut AnyConnection, version: &str) -> QueryResult<()> {
-    diesel::sql_query("DELETE FROM __diesel_schema_migrations WHERE version = $1")
-        .bind::<Text, _>(version)
-        .execute(conn)?;
     if exists(conn)? {
         diesel::delete(migration_ledger::table.find(version)).execute(conn)?;
     }

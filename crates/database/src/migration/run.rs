@@ -1,14 +1,22 @@
 //! Applying and reverting one migration.
 
-use std::time::{Duration, Instant};
-
-use diesel::{
-    Connection as _, QueryResult, connection::SimpleConnection as _, prelude::*, result::Error,
-    sql_types::Text,
+use std::{
+    fmt,
+    time::{Duration, Instant},
 };
 
+use diesel::{
+    Connection as _, QueryResult,
+    connection::{BoxableConnection, SimpleConnection as _},
+    migration::{MigrationMetadata, MigrationName, MigrationVersion},
+    prelude::*,
+    result::Error,
+    sql_types::Text,
+};
+use diesel_migrations::MigrationHarness as _;
+
 use super::{MigrateError, Migration, Migrations, Options, ledger, source};
-use crate::{AnyConnection, Dialect};
+use crate::{AnyConnection, Dialect, MultiBackend};
 
 /// Applies `migration`, and notes it in the same transaction.
 pub(super) fn apply(
@@ -23,14 +31,14 @@ pub(super) fn apply(
         let started = Instant::now();
         if step.needs_no_transaction(conn) {
             ledger::begin(conn, migration, &options.applied_by)?;
-            step.run_statements(conn)?;
+            step.run(conn)?;
             return conn.transaction(|conn| {
                 durations.insert(migration.version(), started.elapsed());
                 ledger::record(conn, migration, migrations, durations, &options.applied_by)
             });
         }
         conn.transaction(|conn| {
-            step.run_in_transaction(conn)?;
+            step.run(conn)?;
             durations.insert(migration.version(), started.elapsed());
             ledger::record(conn, migration, migrations, durations, &options.applied_by)
         })
@@ -47,13 +55,13 @@ pub(super) fn revert(
     let step = Step { migration, sql: migration.down, options };
     let result = step.patiently(conn, |conn, step| {
         if step.needs_no_transaction(conn) {
-            step.run_statements(conn)?;
+            step.revert(conn)?;
             return conn.transaction(|conn| ledger::forget(conn, &migration.version()));
         }
         conn.transaction(|conn| {
             // First, since the migration may be the one that made the ledger.
             ledger::forget(conn, &migration.version())?;
-            step.run_in_transaction(conn)
+            step.revert(conn)
         })
     });
     result.map_err(|source| MigrateError::Revert { name: migration.name.to_owned(), source })
@@ -99,6 +107,24 @@ impl Step<'_> {
         }
     }
 
+    /// Runs the SQL and notes the version in diesel's table.
+    fn run(&self, conn: &mut AnyConnection) -> QueryResult<()> {
+        conn.run_migration(self).map(drop).map_err(query_error)
+    }
+
+    /// Runs the SQL and removes the version from diesel's table.
+    fn revert(&self, conn: &mut AnyConnection) -> QueryResult<()> {
+        conn.revert_migration(self).map(drop).map_err(query_error)
+    }
+
+    fn execute(&self, conn: &mut AnyConnection) -> QueryResult<()> {
+        if self.needs_no_transaction(conn) {
+            self.run_statements(conn)
+        } else {
+            self.run_in_transaction(conn)
+        }
+    }
+
     fn run_in_transaction(&self, conn: &mut AnyConnection) -> QueryResult<()> {
         let patience = &self.options.patience;
         if conn.dialect() == Dialect::Postgres {
@@ -117,6 +143,56 @@ impl Step<'_> {
             source::statements(self.sql).into_iter().try_for_each(|sql| conn.batch_execute(sql));
         let reset = conn.batch_execute("RESET lock_timeout; RESET statement_timeout");
         result.and(reset)
+    }
+}
+
+/// What diesel's harness runs. It has one direction, the one of `sql`, so both do the same.
+impl diesel::migration::Migration<MultiBackend> for Step<'_> {
+    fn run(&self, conn: &mut dyn BoxableConnection<MultiBackend>) -> diesel::migration::Result<()> {
+        let conn = conn.downcast_mut().ok_or("the harness was given another connection")?;
+        Ok(self.execute(conn)?)
+    }
+
+    fn revert(
+        &self,
+        conn: &mut dyn BoxableConnection<MultiBackend>,
+    ) -> diesel::migration::Result<()> {
+        diesel::migration::Migration::run(self, conn)
+    }
+
+    fn metadata(&self) -> &dyn MigrationMetadata {
+        self
+    }
+
+    fn name(&self) -> &dyn MigrationName {
+        self
+    }
+}
+
+impl MigrationMetadata for Step<'_> {
+    /// The transaction is ours, since the ledger's row belongs into it.
+    fn run_in_transaction(&self) -> bool {
+        false
+    }
+}
+
+impl MigrationName for Step<'_> {
+    fn version(&self) -> MigrationVersion<'_> {
+        self.migration.version().into()
+    }
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.migration.name)
+    }
+}
+
+/// The database's error out of the harness's box.
+fn query_error(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(other) => Error::QueryBuilderError(other),
     }
 }
 
