@@ -273,6 +273,10 @@ impl Platform for LocalPlatform {
         if old.as_ref().is_none_or(|app| app.listen != self.listen) {
             app::check_port(self.listen).map_err(LocalPlatformError::from)?;
         }
+        if let Some(old) = &old {
+            // A full or read-only disk has to show while the old app still serves.
+            self.app.keep_track_of(old).map_err(LocalPlatformError::from)?;
+        }
         self.releases.switch(Some(release))?;
         let stopped = old.as_ref().map_or(Ok(()), |old| self.app.stop(old));
         let new = stopped

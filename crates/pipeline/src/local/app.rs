@@ -186,14 +186,19 @@ impl App {
             release: release.clone(),
             listen: *listen,
         };
-        let ready = file::write_json(&self.record, &app)
-            .map_err(AppError::Track)
+        let ready = self
+            .keep_track_of(&app)
             .and_then(|()| self.wait_until_ready(&mut child, *listen, log_start, watch));
         if let Err(error) = ready {
             self.end(&mut child)?;
             return Err(error);
         }
         Ok(app)
+    }
+
+    /// Writes down that `app` is the app.
+    pub(super) fn keep_track_of(&self, app: &RunningApp) -> Result<(), AppError> {
+        file::write_json(&self.record, app).map_err(AppError::Track)
     }
 
     /// Stops `app`: asks it to, and kills it when it does not.

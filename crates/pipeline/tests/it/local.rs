@@ -101,6 +101,21 @@ fn the_app_that_served_serves_again_when_the_new_one_does_not_come_up() {
 }
 
 #[test]
+fn an_app_that_could_not_be_kept_track_of_does_not_replace_the_one_that_serves() {
+    let project = Project::new();
+    project.deploy();
+    let old = project.app().running().unwrap().unwrap();
+    // As on a full disk: the file that says which process is the app cannot be written.
+    fs::create_dir(project.environment().join("app.json.partial")).unwrap();
+    let ran = project.deploy();
+    let error = failure(&ran);
+    assert!(error.contains("cannot keep track of the app"), "{error}");
+    assert_eq!(project.app().running().unwrap(), Some(old));
+    assert_eq!(current(&project), "releases/0001");
+    assert!(answers(&project));
+}
+
+#[test]
 fn the_first_app_that_does_not_come_up_leaves_nothing() {
     let project = Project::new();
     project.program("omnitool", &project.omnitool("echo out of cheese >&2; exit 7"));
