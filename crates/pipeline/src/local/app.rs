@@ -1,7 +1,7 @@
 //! The app's process, supervised from one run to the next.
 
 use std::{
-    io::{self, Read as _, Seek as _},
+    io::{self, Read as _, Seek as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -165,21 +165,18 @@ impl App {
     /// Fails where it does not come up; there is no app then.
     pub fn start(&self, spec: &AppSpec, watch: &Watch<'_>) -> Result<RunningApp, AppError> {
         check_port(spec.listen)?;
-        let AppSpec { program, folder, variables, release, listen } = spec;
+        let AppSpec { program, folder: _, variables: _, release, listen } = spec;
+        let start_error = |source| AppError::Start { program: program.clone(), source };
+        fs::metadata(program).map_err(start_error)?;
         let (log, log_start) = self.open_log().map_err(AppError::Track)?;
         let both = log.try_clone().map_err(AppError::Track)?;
-        let mut process = CommandLine::new(program, folder)
-            .arguments(["serve".to_owned(), "--listen".to_owned(), listen.to_string()])
-            .variables(variables.iter().cloned())
-            .to_process();
-        let mut child = process
-            .stdin(Stdio::null())
+        let mut child = waiting_process(spec)
             .stdout(log)
             .stderr(both)
             // A group of its own: Ctrl-C on the terminal is for the deployment and not for the app.
             .process_group(0)
             .spawn()
-            .map_err(|source| AppError::Start { program: program.clone(), source })?;
+            .map_err(start_error)?;
         let app = RunningApp {
             pid: child.id(),
             began: began(child.id()).unwrap_or_default(),
@@ -188,6 +185,7 @@ impl App {
         };
         let ready = self
             .keep_track_of(&app)
+            .and_then(|()| let_go(&mut child).map_err(start_error))
             .and_then(|()| self.wait_until_ready(&mut child, *listen, log_start, watch));
         if let Err(error) = ready {
             self.end(&mut child)?;
@@ -307,6 +305,30 @@ impl App {
     }
 }
 
+/// The shell waits for a word and becomes the app, with the same process id; without the word it ends.
+///
+/// Should whoever starts the app be killed before it has written down which process it is, there is no app that nobody
+/// knows of and that holds the port.
+const WAIT: &str = r#"read -r word && exec "$0" "$@" </dev/null"#;
+
+/// A process that becomes the app of `spec` when it is let go.
+fn waiting_process(spec: &AppSpec) -> Command {
+    let AppSpec { program, folder, variables, release: _, listen } = spec;
+    let mut process = CommandLine::new("sh", folder)
+        .arguments(["-c", WAIT])
+        .variables(variables.iter().cloned())
+        .to_process();
+    process.arg(program).args(["serve", "--listen", &listen.to_string()]).stdin(Stdio::piped());
+    process
+}
+
+fn let_go(child: &mut Child) -> io::Result<()> {
+    match child.stdin.take() {
+        Some(mut stdin) => stdin.write_all(b"go\n"),
+        None => Ok(()),
+    }
+}
+
 /// Refuses where another program listens.
 pub(super) fn check_port(listen: SocketAddr) -> Result<(), AppError> {
     match TcpListener::bind(listen) {
@@ -381,6 +403,30 @@ mod tests {
         assert!(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn an_app_whose_starter_is_gone_before_it_was_written_down_never_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let started = folder.path().join("started");
+        // A shell that is told to serve runs the script of that name.
+        fs::write(folder.path().join("serve"), "touch started").unwrap();
+        let spec = AppSpec {
+            program: "/bin/sh".into(),
+            folder: folder.path().to_owned(),
+            variables: Vec::new(),
+            release: "0001".to_owned(),
+            listen: "127.0.0.1:1".parse().unwrap(),
+        };
+        let mut child = waiting_process(&spec).spawn().unwrap();
+        drop(child.stdin.take());
+        assert!(!child.wait().unwrap().success());
+        assert!(!started.exists());
+
+        let mut child = waiting_process(&spec).spawn().unwrap();
+        let_go(&mut child).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(started.exists());
     }
 
     #[test]
