@@ -292,9 +292,7 @@ pub fn run_import(
 ) -> Result<ImportPlan, ImportError> {
     check_request(environment, request)?;
     store::stage::create(conn)?;
-    store::import::wait_for_others(conn)?;
-    let plan = write_transaction(conn, |conn| {
-        store::import::lock(conn)?;
+    write(conn, |conn| {
         let plan = resolve::plan(conn, environment, request)?;
         plan.check_limit(request.removals)?;
         if approve(&plan) == Approval::Stop {
@@ -302,9 +300,7 @@ pub fn run_import(
         }
         apply(conn, &plan, run_id)?;
         Ok(plan)
-    })?;
-    store::stage::remove(conn)?;
-    Ok(plan)
+    })
 }
 
 /// Applies a saved plan, in one transaction and only where the target's facts are those that it was made from.
@@ -321,13 +317,26 @@ pub fn apply_saved_plan(
 ) -> Result<ImportPlan, ImportError> {
     check_production(environment, saved.plan().mode, overwrite_production)?;
     store::stage::create(conn)?;
-    store::import::wait_for_others(conn)?;
-    let plan = write_transaction(conn, |conn| {
-        store::import::lock(conn)?;
+    write(conn, |conn| {
         let plan = saved.stage(conn, environment)?;
         apply(conn, &plan, run_id)?;
-        Ok::<_, ImportError>(plan)
-    })?;
+        Ok(plan)
+    })
+}
+
+/// Runs `body` in a transaction in which nobody else changes facts.
+fn write(
+    conn: &mut AnyConnection,
+    body: impl FnOnce(&mut AnyConnection) -> Result<ImportPlan, ImportError>,
+) -> Result<ImportPlan, ImportError> {
+    store::import::prepare(conn)?;
+    let result = write_transaction(conn, |conn| {
+        store::import::lock(conn)?;
+        body(conn)
+    });
+    let restored = store::import::restore(conn);
+    let plan = result?;
+    restored?;
     store::stage::remove(conn)?;
     Ok(plan)
 }

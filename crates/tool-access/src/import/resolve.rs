@@ -21,7 +21,7 @@ use crate::{
         self,
         facts::Pairs,
         import::{Reach, Sources},
-        stage::ToolScope,
+        stage::{Row, ToolScope},
     },
 };
 
@@ -346,15 +346,16 @@ impl Resolved {
             (0..).take(self.user_ids.len()).filter(|user| self.has_user(*user)).collect();
         by_id.sort_unstable_by_key(|user| self.user_ids[*user as usize]);
         let tools: Vec<(i64, Vec<&ToolFacts>)> = self.tools().collect();
-        let rows = |pairs: Pairs, see: &mut dyn FnMut(i64, i64) -> diesel::QueryResult<()>| {
+        let rows = |pairs: Pairs, see: &mut dyn FnMut(Row) -> diesel::QueryResult<()>| {
             for user in &by_id {
-                for (tool_id, tools) in &tools {
+                let user_id = self.user_ids[*user as usize];
+                for (tool_place, (tool_id, tools)) in tools.iter().enumerate() {
                     let is_fact = tools.iter().any(|tool| match pairs {
                         Pairs::Grants => tool.is_granted(*user),
                         Pairs::Exclusions => tool.is_excluded(*user),
                     });
                     if is_fact {
-                        see(self.user_ids[*user as usize], *tool_id)?;
+                        see(Row { user_id, tool_id: *tool_id, tool_place })?;
                     }
                 }
             }

@@ -57,11 +57,49 @@ pub(crate) struct Differences {
     pub(crate) sources: Sources,
 }
 
-/// Waits longer for another import than for other writers.
-pub(crate) fn wait_for_others(conn: &mut AnyConnection) -> QueryResult<()> {
+/// Prepares the connection before the transaction begins: it waits longer for another import than for other writers,
+/// and SQLite's foreign keys are checked once, by [`check_foreign_keys`], instead of twice for each row.
+pub(crate) fn prepare(conn: &mut AnyConnection) -> QueryResult<()> {
     match conn {
-        AnyConnection::Sqlite(c) => c.batch_execute("PRAGMA busy_timeout = 120000"),
+        AnyConnection::Sqlite(c) => {
+            c.batch_execute("PRAGMA busy_timeout = 120000; PRAGMA foreign_keys = OFF")
+        }
         AnyConnection::Postgres(_) => Ok(()),
+    }
+}
+
+/// Undoes [`prepare`] after the transaction, however it ended.
+pub(crate) fn restore(conn: &mut AnyConnection) -> QueryResult<()> {
+    match conn {
+        AnyConnection::Sqlite(c) => {
+            c.batch_execute("PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000")
+        }
+        AnyConnection::Postgres(_) => Ok(()),
+    }
+}
+
+/// Fails where a staged fact belongs to no user or no tool. The keys were read in this very transaction, so that only
+/// a fault of this program could bring that about.
+fn check_foreign_keys(conn: &mut AnyConnection) -> QueryResult<()> {
+    if matches!(conn, AnyConnection::Postgres(_)) {
+        return Ok(());
+    }
+    let orphans = count(
+        conn,
+        "SELECT (SELECT count(*) FROM import_grant_mask WHERE user_id NOT IN (SELECT id FROM users)) \
+         + (SELECT count(*) FROM import_exclusion_mask WHERE user_id NOT IN (SELECT id FROM users)) \
+         + (SELECT count(*) FROM import_bit WHERE tool_id NOT IN (SELECT id FROM tools)) \
+         + (SELECT count(*) FROM missing_grant WHERE user_id NOT IN (SELECT id FROM users) \
+            OR tool_id NOT IN (SELECT id FROM tools)) \
+         + (SELECT count(*) FROM missing_exclusion WHERE user_id NOT IN (SELECT id FROM users) \
+            OR tool_id NOT IN (SELECT id FROM tools)) \
+         + (SELECT count(*) FROM missing_everyone WHERE tool_id NOT IN (SELECT id FROM tools)) AS count",
+    )?;
+    if orphans == 0 {
+        Ok(())
+    } else {
+        let what = format!("{orphans} staged facts belong to no user or no tool");
+        Err(diesel::result::Error::QueryBuilderError(what.into()))
     }
 }
 
@@ -228,6 +266,12 @@ pub(crate) fn apply(
     foreign_keys: Option<ForeignKeyCheck>,
     removes: bool,
 ) -> QueryResult<()> {
+    check_foreign_keys(conn)?;
+    // Once here instead of once for each row.
+    let now = match conn {
+        AnyConnection::Sqlite(_) => "(SELECT CURRENT_TIMESTAMP)",
+        AnyConnection::Postgres(_) => "(now() AT TIME ZONE 'utc')",
+    };
     let constraints = match foreign_keys {
         Some(ForeignKeyCheck::OnceAtTheEnd) => drop_foreign_keys(conn)?,
         _ => Vec::new(),
@@ -254,14 +298,16 @@ pub(crate) fn apply(
             ),
         )?;
     }
-    for (target, table, keys) in [
-        ("tool_access", grants, "user_id, tool_id"),
-        ("tool_access_exclusion", exclusions, "user_id, tool_id"),
-        ("tool_access_everyone", "missing_everyone", "tool_id"),
+    for (target, table, keys, time) in [
+        ("tool_access", grants, "user_id, tool_id", "granted_at"),
+        ("tool_access_exclusion", exclusions, "user_id, tool_id", "excluded_at"),
+        ("tool_access_everyone", "missing_everyone", "tool_id", "granted_at"),
     ] {
         run(
             conn,
-            &format!("INSERT INTO {target} ({keys}, origin) SELECT {keys}, 'import' FROM {table}"),
+            &format!(
+                "INSERT INTO {target} ({keys}, {time}, origin) SELECT {keys}, {now}, 'import' FROM {table}"
+            ),
         )?;
     }
     if removes {

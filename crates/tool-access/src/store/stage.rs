@@ -24,6 +24,27 @@ mod table {
         }
     }
     diesel::table! {
+        import_grant_mask (user_id, block) {
+            user_id -> BigInt,
+            block -> BigInt,
+            mask -> BigInt,
+        }
+    }
+    diesel::table! {
+        import_exclusion_mask (user_id, block) {
+            user_id -> BigInt,
+            block -> BigInt,
+            mask -> BigInt,
+        }
+    }
+    diesel::table! {
+        import_bit (block, bit) {
+            block -> BigInt,
+            bit -> BigInt,
+            tool_id -> BigInt,
+        }
+    }
+    diesel::table! {
         import_user (user_id) {
             user_id -> BigInt,
         }
@@ -38,7 +59,10 @@ mod table {
         }
     }
 }
-use table::{import_exclusion, import_grant, import_tool, import_user};
+use table::{
+    import_bit, import_exclusion, import_exclusion_mask, import_grant, import_grant_mask,
+    import_tool, import_user,
+};
 
 /// How many rows travel in one statement to SQLite.
 const BATCH: usize = 1000;
@@ -51,36 +75,63 @@ pub(crate) struct ToolScope {
     pub(crate) has_granted: bool,
 }
 
-/// The tables: what the file says, what of it the target lacks (`missing_…`), and what the target has against it
-/// (`against_…`).
-const PAIR_TABLES: [&str; 6] = [
-    "import_grant",
-    "import_exclusion",
-    "missing_grant",
-    "missing_exclusion",
-    "against_grant",
-    "against_exclusion",
-];
+/// How many tools share one number of a mask; SQLite's numbers have a sign.
+const BITS: usize = 62;
+
+/// The tables: what the file says (`import_…`), what of it the target lacks (`missing_…`), and what the target has
+/// against it (`against_…`).
+const STAGED: [&str; 2] = ["import_grant", "import_exclusion"];
+const DIFFERENCES: [&str; 4] =
+    ["missing_grant", "missing_exclusion", "against_grant", "against_exclusion"];
 const KEY_TABLES: [(&str, &str); 3] =
     [("import_user", "user_id"), ("missing_everyone", "tool_id"), ("against_everyone", "tool_id")];
 
 /// Makes the tables, empty. A connection that was opened for reading may do so: it cannot write anything else.
 pub(crate) fn create(conn: &mut AnyConnection) -> QueryResult<()> {
     let mut statements = remove_statements(conn);
-    // SQLite keeps the rows in the order of the key; PostgreSQL's hash joins need none, and keeping one would double
-    // the time.
-    let key = match conn {
-        AnyConnection::Sqlite(_) => ", PRIMARY KEY (user_id, tool_id)) WITHOUT ROWID",
-        AnyConnection::Postgres(_) => ")",
-    };
-    for table in PAIR_TABLES {
-        statements.push(format!(
-            "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL{key}"
-        ));
+    match conn {
+        // A row for a user and 62 tools takes as long to insert as one for a single tool. The views give the single
+        // facts back, in the order of the target's key.
+        AnyConnection::Sqlite(_) => {
+            statements.push(
+                "CREATE TEMPORARY TABLE import_bit (block BIGINT NOT NULL, bit BIGINT NOT NULL, \
+                 tool_id BIGINT NOT NULL UNIQUE, PRIMARY KEY (block, bit)) WITHOUT ROWID"
+                    .to_owned(),
+            );
+            for table in STAGED {
+                statements.push(format!(
+                    "CREATE TEMPORARY TABLE {table}_mask (user_id BIGINT NOT NULL, block BIGINT NOT NULL, \
+                     mask BIGINT NOT NULL, PRIMARY KEY (user_id, block)) WITHOUT ROWID"
+                ));
+                statements.push(format!(
+                    "CREATE TEMPORARY VIEW {table} AS SELECT m.user_id, b.tool_id FROM {table}_mask AS m \
+                     CROSS JOIN import_bit AS b ON b.block = m.block AND m.mask & b.bit <> 0"
+                ));
+            }
+            for table in DIFFERENCES {
+                statements.push(format!(
+                    "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL, \
+                     PRIMARY KEY (user_id, tool_id)) WITHOUT ROWID"
+                ));
+            }
+        }
+        // Hash joins need no index, and keeping one would double the time.
+        AnyConnection::Postgres(_) => {
+            for table in STAGED.into_iter().chain(DIFFERENCES) {
+                statements.push(format!(
+                    "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL)"
+                ));
+            }
+        }
     }
+    let end = match conn {
+        AnyConnection::Sqlite(_) => " WITHOUT ROWID",
+        AnyConnection::Postgres(_) => "",
+    };
     for (table, key) in KEY_TABLES {
-        statements
-            .push(format!("CREATE TEMPORARY TABLE {table} ({key} BIGINT PRIMARY KEY NOT NULL)"));
+        statements.push(format!(
+            "CREATE TEMPORARY TABLE {table} ({key} BIGINT PRIMARY KEY NOT NULL){end}"
+        ));
     }
     statements.push(
         "CREATE TEMPORARY TABLE import_tool (tool_id BIGINT PRIMARY KEY NOT NULL, has_wildcard BOOLEAN NOT NULL, \
@@ -97,25 +148,37 @@ pub(crate) fn remove(conn: &mut AnyConnection) -> QueryResult<()> {
 }
 
 fn remove_statements(conn: &AnyConnection) -> Vec<String> {
-    let schema = match conn {
-        AnyConnection::Sqlite(_) => "temp",
-        AnyConnection::Postgres(_) => "pg_temp",
-    };
-    let keyed = KEY_TABLES.iter().map(|(table, _)| *table);
-    PAIR_TABLES
+    let tables: Vec<&str> = DIFFERENCES
         .into_iter()
-        .chain(keyed)
+        .chain(KEY_TABLES.iter().map(|(table, _)| *table))
         .chain(["import_tool"])
-        .map(|table| format!("DROP TABLE IF EXISTS {schema}.{table}"))
-        .collect()
+        .collect();
+    let drop = |kind: &str, names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| format!("DROP {kind} IF EXISTS {name}")).collect()
+    };
+    match conn {
+        AnyConnection::Sqlite(_) => [
+            drop("VIEW", &["temp.import_grant", "temp.import_exclusion"]),
+            drop("TABLE", &["temp.import_grant_mask", "temp.import_exclusion_mask"]),
+            drop("TABLE", &["temp.import_bit"]),
+            tables.iter().map(|table| format!("DROP TABLE IF EXISTS temp.{table}")).collect(),
+        ]
+        .concat(),
+        AnyConnection::Postgres(_) => STAGED
+            .into_iter()
+            .chain(tables)
+            .map(|table| format!("DROP TABLE IF EXISTS pg_temp.{table}"))
+            .collect(),
+    }
 }
 
 fn run_all(conn: &mut AnyConnection, statements: &[String]) -> QueryResult<()> {
     let statements = statements.join(";\n");
     match conn {
+        // The caches of all files are one: where temporary tables fill it, it keeps no page of the target, either.
         // The file itself stays closed to a connection that was opened for reading; its temporary tables are elsewhere.
         AnyConnection::Sqlite(c) => {
-            c.batch_execute("PRAGMA query_only = OFF; PRAGMA cache_size = -8000")?;
+            c.batch_execute("PRAGMA query_only = OFF; PRAGMA main.cache_size = -8000; PRAGMA temp.cache_size = -12000")?;
             c.batch_execute(&statements)
         }
         // A session that only reads may make temporary tables in a transaction that says so.
@@ -133,9 +196,9 @@ fn run_all(conn: &mut AnyConnection, statements: &[String]) -> QueryResult<()> {
 pub(crate) fn fill_scope(
     conn: &mut AnyConnection,
     users: impl Iterator<Item = i64>,
-    tools: &[ToolScope],
+    scopes: &[ToolScope],
 ) -> QueryResult<()> {
-    let tools: Vec<_> = tools
+    let tools: Vec<_> = scopes
         .iter()
         .map(|tool| {
             (
@@ -150,6 +213,20 @@ pub(crate) fn fill_scope(
     for batch in tools.chunks(BATCH) {
         on!(conn, c => diesel::insert_into(import_tool::table).values(batch).execute(c))?;
     }
+    if let AnyConnection::Sqlite(c) = conn {
+        let bits: Vec<_> = scopes
+            .iter()
+            .enumerate()
+            .map(|(place, tool)| {
+                let (block, bit) = bit_of(place);
+                let tool_id = import_bit::tool_id.eq(tool.tool_id);
+                (import_bit::block.eq(block), import_bit::bit.eq(bit), tool_id)
+            })
+            .collect();
+        for batch in bits.chunks(BATCH) {
+            diesel::insert_into(import_bit::table).values(batch).execute(c)?;
+        }
+    }
     let mut users = users.peekable();
     while users.peek().is_some() {
         let batch: Vec<_> =
@@ -159,33 +236,42 @@ pub(crate) fn fill_scope(
     Ok(())
 }
 
+/// The block of a tool's bit, and the bit, by the tool's place in the scope.
+fn bit_of(place: usize) -> (i64, i64) {
+    let block = i64::try_from(place / BITS).expect("the reader limits how many tools");
+    (block, 1 << (place % BITS))
+}
+
+/// A fact by keys, with its tool's place in the scope.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) user_id: i64,
+    pub(crate) tool_id: i64,
+    pub(crate) tool_place: usize,
+}
+
 /// Shows rows, in the order of their keys, to a function.
 pub(crate) type Rows<'a> =
-    &'a dyn Fn(Pairs, &mut dyn FnMut(i64, i64) -> QueryResult<()>) -> QueryResult<()>;
+    &'a dyn Fn(Pairs, &mut dyn FnMut(Row) -> QueryResult<()>) -> QueryResult<()>;
 
 /// Fills in what the file says; returns how many rows that is.
 pub(crate) fn fill(conn: &mut AnyConnection, pairs: Pairs, rows: Rows<'_>) -> QueryResult<u64> {
     macro_rules! fill {
-        ($table:ident) => {
+        ($table:ident, $mask_table:ident) => {
             match conn {
                 AnyConnection::Sqlite(c) => {
-                    let mut count = 0;
-                    let mut batch = Vec::with_capacity(BATCH);
-                    let mut insert = |batch: &mut Vec<(i64, i64)>| {
-                        count += batch.len() as u64;
-                        let row =
-                            |(user, tool)| ($table::user_id.eq(user), $table::tool_id.eq(tool));
+                    let mut insert = |batch: &mut Vec<Mask>| {
+                        let row = |Mask { user_id, block, mask }| {
+                            (
+                                $mask_table::user_id.eq(user_id),
+                                $mask_table::block.eq(block),
+                                $mask_table::mask.eq(mask),
+                            )
+                        };
                         let values: Vec<_> = batch.drain(..).map(row).collect();
-                        diesel::insert_into($table::table).values(values).execute(c).map(drop)
+                        diesel::insert_into($mask_table::table).values(values).execute(c).map(drop)
                     };
-                    rows(pairs, &mut |user, tool| {
-                        batch.push((user, tool));
-                        if batch.len() == BATCH { insert(&mut batch) } else { Ok(()) }
-                    })?;
-                    if !batch.is_empty() {
-                        insert(&mut batch)?;
-                    }
-                    Ok(count)
+                    fill_masks(pairs, rows, &mut insert)
                 }
                 AnyConnection::Postgres(c) => {
                     let count = RefCell::new(0);
@@ -201,9 +287,43 @@ pub(crate) fn fill(conn: &mut AnyConnection, pairs: Pairs, rows: Rows<'_>) -> Qu
         };
     }
     match pairs {
-        Pairs::Grants => fill!(import_grant),
-        Pairs::Exclusions => fill!(import_exclusion),
+        Pairs::Grants => fill!(import_grant, import_grant_mask),
+        Pairs::Exclusions => fill!(import_exclusion, import_exclusion_mask),
     }
+}
+
+/// Facts of one user about the tools of one block.
+struct Mask {
+    user_id: i64,
+    block: i64,
+    mask: i64,
+}
+
+fn fill_masks(
+    pairs: Pairs,
+    rows: Rows<'_>,
+    insert: &mut dyn FnMut(&mut Vec<Mask>) -> QueryResult<()>,
+) -> QueryResult<u64> {
+    let mut count = 0;
+    let mut batch: Vec<Mask> = Vec::with_capacity(BATCH);
+    rows(pairs, &mut |Row { user_id, tool_place, .. }| {
+        count += 1;
+        let (block, bit) = bit_of(tool_place);
+        match batch.last_mut() {
+            Some(last) if last.user_id == user_id && last.block == block => last.mask |= bit,
+            _ => {
+                if batch.len() == BATCH {
+                    insert(&mut batch)?;
+                }
+                batch.push(Mask { user_id, block, mask: bit });
+            }
+        }
+        Ok(())
+    })?;
+    if !batch.is_empty() {
+        insert(&mut batch)?;
+    }
+    Ok(count)
 }
 
 /// Numbers need no escaping in COPY's text format.
@@ -211,9 +331,9 @@ fn copy(pairs: Pairs, rows: Rows<'_>, to: &mut dyn io::Write) -> QueryResult<u64
     let failed = |error: io::Error| diesel::result::Error::SerializationError(Box::new(error));
     let mut to = io::BufWriter::with_capacity(1 << 16, to);
     let mut count = 0;
-    rows(pairs, &mut |user, tool| {
+    rows(pairs, &mut |Row { user_id, tool_id, .. }| {
         count += 1;
-        writeln!(to, "{user}\t{tool}").map_err(failed)
+        writeln!(to, "{user_id}\t{tool_id}").map_err(failed)
     })?;
     to.flush().map_err(failed)?;
     Ok(count)

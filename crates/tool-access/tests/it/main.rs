@@ -1,5 +1,7 @@
 //! Access on real SQLite and PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod change;
 mod explain;
 mod export;
