@@ -7,6 +7,6 @@ mod store;
 mod sync;
 
 pub use definition::{Definitions, Deprecation, LoadToolsError, Resolution, ToolDefinition};
-pub use lint::{Problem, ProblemKind, Problems};
+pub use lint::{Problem, ProblemKind, Problems, RESERVED_ROUTES, is_hidden};
 pub use plan::{DefaultTools, Options, Orphans, PlanSyncError, SyncPlan, plan};
 pub use sync::{SyncToolsError, sync};

@@ -9,6 +9,10 @@ use std::{
 
 use crate::definition::{File, RawDeprecation};
 
+/// The app's own pages, which a tool at their route would never be reached behind; also everything below them.
+pub const RESERVED_ROUTES: [&str; 6] =
+    ["/", "/login", "/logout", "/dashboard", "/health", "/static"];
+
 /// Everything that is wrong with a file, by line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
@@ -38,6 +42,12 @@ pub enum ProblemKind {
         /// The name.
         name: String,
     },
+    /// A name with a character that cannot be seen, or that steers a terminal or the direction of text.
+    #[error("the name {name:?} has a character that cannot be seen")]
+    HiddenCharacter {
+        /// The name.
+        name: String,
+    },
     /// Two tools of one name.
     #[error("the name `{name}` is already taken in line {first}")]
     DuplicateName {
@@ -49,6 +59,20 @@ pub enum ProblemKind {
     /// A route that is no path under the app's address.
     #[error("the route `{route}` must start with one `/`")]
     Route {
+        /// The route.
+        route: String,
+    },
+    /// A route that a browser would change, cut or take for another address.
+    #[error(
+        "the route {route:?} may only have letters, digits, `/`, `-`, `_`, `~` and `.`, and no part `.` or `..`"
+    )]
+    RouteText {
+        /// The route.
+        route: String,
+    },
+    /// A route of the app itself.
+    #[error("the route `{route}` is the app's own")]
+    ReservedRoute {
         /// The route.
         route: String,
     },
@@ -125,6 +149,27 @@ pub(crate) fn lint(file: &File, text: &str, name: &Path) -> Problems {
     Problems { file: name.to_owned(), problems }
 }
 
+/// Whether `c` is a control character, or one without a shape of its own that makes two names look alike or turns the text
+/// around it. The joiner of emoji is none of these.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0001}')
+}
+
+/// Whether browsers leave the path as it is, and the app sees what the file says.
+fn is_plain_path(route: &str) -> bool {
+    route.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c))
+        && !route.split('/').any(|part| matches!(part, "." | ".."))
+}
+
+fn is_reserved(route: &str) -> bool {
+    let first = |route: &str| route.split('/').nth(1).map(str::to_owned);
+    RESERVED_ROUTES.iter().any(|reserved| first(reserved) == first(route))
+}
+
 struct Linter<'a> {
     text: &'a str,
     problems: Vec<Problem>,
@@ -145,6 +190,8 @@ impl Linter<'_> {
             self.report(line, ProblemKind::EmptyName);
         } else if name.trim() != name {
             self.report(line, ProblemKind::UntrimmedName { name: name.to_owned() });
+        } else if name.chars().any(is_hidden) {
+            self.report(line, ProblemKind::HiddenCharacter { name: name.to_owned() });
         }
     }
 
@@ -168,6 +215,10 @@ impl Linter<'_> {
             // Two slashes begin the address of another host.
             if !route.starts_with('/') || route.starts_with("//") {
                 self.report(line, ProblemKind::Route { route: route.to_owned() });
+            } else if !is_plain_path(route) {
+                self.report(line, ProblemKind::RouteText { route: route.to_owned() });
+            } else if is_reserved(route) {
+                self.report(line, ProblemKind::ReservedRoute { route: route.to_owned() });
             }
             if let Some(first) = routes.get(route) {
                 let kind = ProblemKind::DuplicateRoute { route: route.to_owned(), first: *first };
@@ -301,6 +352,43 @@ is_active = true
         tools.toml:34: `Fax` must be a new name, or false for a deleted tool
         tools.toml:36: these renames go in a circle: b -> c -> b
         tools.toml:38: these renames go in a circle: self -> self
+        "#);
+    }
+
+    #[test]
+    fn names_and_routes_that_mislead_are_refused() {
+        // As they stand in the file, with its escapes.
+        let text: String = [
+            (r"A\u001b[31m", "/a"),
+            (r"B\u202eb", "/b"),
+            (r"C\u200b", "/c"),
+            ("D", r"/\\evil.example"),
+            ("E", "/e?x=1"),
+            ("F", "/ü"),
+            ("G", "/g/../login"),
+            ("H", "/login"),
+            ("I", "/static/app.css"),
+            ("J", "/"),
+            (r#"Ünïcode \U0001f469\u200d\U0001f4bb 100 % \"quoted\""#, "/login-help/v1.2"),
+        ]
+        .map(|(name, route)| {
+            format!(
+                "[[tool]]\nname = \"{name}\"\nroute = \"{route}\"\n\
+                 description = \"\"\nis_default = false\nis_active = true\n"
+            )
+        })
+        .concat();
+        insta::assert_snapshot!(problems(&text), @r#"
+        tools.toml:2: the name "A\u{1b}[31m" has a character that cannot be seen
+        tools.toml:8: the name "B\u{202e}b" has a character that cannot be seen
+        tools.toml:14: the name "C\u{200b}" has a character that cannot be seen
+        tools.toml:21: the route "/\\evil.example" may only have letters, digits, `/`, `-`, `_`, `~` and `.`, and no part `.` or `..`
+        tools.toml:27: the route "/e?x=1" may only have letters, digits, `/`, `-`, `_`, `~` and `.`, and no part `.` or `..`
+        tools.toml:33: the route "/ü" may only have letters, digits, `/`, `-`, `_`, `~` and `.`, and no part `.` or `..`
+        tools.toml:39: the route "/g/../login" may only have letters, digits, `/`, `-`, `_`, `~` and `.`, and no part `.` or `..`
+        tools.toml:45: the route `/login` is the app's own
+        tools.toml:51: the route `/static/app.css` is the app's own
+        tools.toml:57: the route `/` is the app's own
         "#);
     }
 
