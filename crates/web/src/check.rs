@@ -2,14 +2,16 @@
 
 use std::{fmt, time::Instant};
 
-use omnitool_database::{Mode, migration, open, pool, stamp};
+use chrono::Utc;
+use omnitool_database::{AnyConnection, Mode, migration, open, pool, stamp};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_tool_access as access;
 use serde::Serialize;
 
 use crate::{
     app::{CONNECTION_WAIT, Front, Settings},
     error::chain,
-    page,
+    page, store,
 };
 
 /// What was found.
@@ -97,9 +99,12 @@ fn database(environment: Option<EnvironmentName>, url: &DatabaseUrl) -> Vec<Find
         Ok(conn) => conn,
         Err(error) => return vec![Finding::new("database", Err(chain(&error)))],
     };
-    let schema = migration::check_current(&mut conn).map_err(|error| chain(&error));
     let schema =
-        Finding::new("schema", schema.map(|version| format!("current, version {version}")));
+        migration::check_current(&mut conn).map_err(|error| chain(&error)).and_then(|version| {
+            read_what_pages_need(&mut conn)?;
+            Ok(format!("current, version {version}"))
+        });
+    let schema = Finding::new("schema", schema);
     let answered = format!("answered in {} ms", started.elapsed().as_millis());
     let database = match &schema.status {
         Status::Failed => Ok(answered),
@@ -108,6 +113,15 @@ fn database(environment: Option<EnvironmentName>, url: &DatabaseUrl) -> Vec<Find
             .map_err(|error| chain(&error)),
     };
     vec![Finding::new("database", database), schema]
+}
+
+/// The ledger says what was applied, and not what somebody has dropped since: asks what each page of a visitor who is
+/// logged in asks.
+fn read_what_pages_need(conn: &mut AnyConnection) -> Result<(), String> {
+    let nobody = 0;
+    store::find_viewer(conn, "", Utc::now().naive_utc()).map_err(|error| chain(&error))?;
+    access::tools_for(conn, nobody).map_err(|error| chain(&error))?;
+    Ok(())
 }
 
 impl Finding {

@@ -1,6 +1,7 @@
 //! Making users.
 
 use omnitool_database::{AnyConnection, write_transaction};
+use omnitool_tool_registry::is_hidden;
 
 use crate::{
     password::{HashPasswordError, Password},
@@ -47,7 +48,7 @@ pub struct CreatedUser {
 pub enum CreateUserError {
     /// A name that could not be typed or told from another.
     #[error(
-        "the user name must have 1 to {MAX_USERNAME} characters, none of them a control character, and no space at its ends"
+        "the user name must have 1 to {MAX_USERNAME} characters, none of them one that cannot be seen, and no space at its ends"
     )]
     Username,
     /// An address that is none.
@@ -135,7 +136,7 @@ fn check(user: &NewUser) -> Result<(), CreateUserError> {
     let NewUser { username, email, role: _, password: _ } = user;
     let length = username.chars().count();
     if !(1..=MAX_USERNAME).contains(&length)
-        || username.chars().any(char::is_control)
+        || username.chars().any(is_hidden)
         || username.trim() != username
     {
         return Err(CreateUserError::Username);
@@ -144,7 +145,7 @@ fn check(user: &NewUser) -> Result<(), CreateUserError> {
         // Only a message shows whether an address works; this finds what is clearly something else.
         let parts = email.split_once('@');
         let works = parts.is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
-        if !works || email.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if !works || email.chars().any(|c| is_hidden(c) || c.is_whitespace()) {
             return Err(CreateUserError::Email { email: email.clone() });
         }
     }
@@ -191,7 +192,10 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_told_apart_are_refused() {
-        for name in ["", " ", "alice ", " alice", "al\nice", &"x".repeat(151)] {
+        let long = "x".repeat(151);
+        for name in
+            ["", " ", "alice ", " alice", "al\nice", "alice\u{200b}", "\u{202e}ecila", &long]
+        {
             assert!(matches!(check(&user(name, None)), Err(CreateUserError::Username)), "{name}");
         }
         for name in ["alice", "Alice Smith", "ålice@example.com", "x"] {

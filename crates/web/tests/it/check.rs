@@ -1,3 +1,4 @@
+use diesel::connection::SimpleConnection as _;
 use omnitool_database::{migration, stamp};
 use omnitool_environment::EnvironmentName::{Local, Production};
 use omnitool_testing::{Dialect, TestDatabase, on_both_databases};
@@ -36,10 +37,21 @@ fn another_environments_database_fails(db: TestDatabase) {
     assert_eq!(checked(&db, None).status, Status::Ok);
 }
 
+fn what_somebody_dropped_fails_the_schema(db: TestDatabase) {
+    let execute = |sql| db.connection().batch_execute(sql).unwrap();
+    execute("ALTER TABLE user_session RENAME TO gone");
+    assert_eq!(failed(&checked(&db, Some(Local))), ["schema"]);
+    execute("ALTER TABLE gone RENAME TO user_session");
+    assert_eq!(checked(&db, Some(Local)).status, Status::Ok);
+    execute("DROP VIEW effective_tool_access");
+    assert_eq!(failed(&checked(&db, Some(Local))), ["schema"]);
+}
+
 on_both_databases!(
     an_app_that_could_serve_passes,
     a_database_that_is_behind_fails_the_schema,
     another_environments_database_fails,
+    what_somebody_dropped_fails_the_schema,
 );
 
 #[test]

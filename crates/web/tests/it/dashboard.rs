@@ -1,6 +1,7 @@
 use diesel::prelude::*;
 use omnitool_database::schema::tools;
 use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
+use omnitool_tool_registry::RESERVED_ROUTES;
 
 use crate::running::{Running, user};
 
@@ -88,4 +89,15 @@ fn a_retired_tools_route_serves_the_tool_that_has_it_now() {
     let app = Running::start(&db);
     let page = app.log_in("alice").get("/old_calculator");
     assert!(page.body.contains("<h1>Calculator</h1>"), "{}", page.body);
+}
+
+#[test]
+fn no_tool_can_be_defined_where_the_app_has_a_page_of_its_own() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let app = Running::start(&db);
+    let nobody = app.visitor();
+    for route in RESERVED_ROUTES.into_iter().filter(|route| *route != "/static") {
+        assert_ne!(nobody.get(route).status, 404, "{route}");
+    }
+    assert_eq!(nobody.get("/static/app.css").status, 200);
 }
