@@ -37,6 +37,7 @@ struct Args {
     target: TargetArgs,
 
     /// Where to write, or - for stdout [default: data/tool_access_exports/<ENV>_tool_access.json]
+    #[expect(clippy::doc_markdown, reason = "shown as help")]
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
 

@@ -89,7 +89,7 @@ impl Export {
     pub fn compare(&self, committed: &Path) -> Result<Comparison, ReadAccessFileError> {
         let mut comparison = Comparison::new(committed);
         let mut same = Same::open(committed);
-        if self.write(&mut same).is_ok() && same.is_same() {
+        if self.write(&mut same).is_ok() && same.ends_here() {
             return Ok(comparison);
         }
         comparison.differs = true;
@@ -385,7 +385,7 @@ impl Same {
     }
 
     /// Whether all that was written is all that the file holds.
-    fn is_same(self) -> bool {
+    fn ends_here(self) -> bool {
         self.file
             .is_some_and(|mut file| io::BufRead::fill_buf(&mut file).is_ok_and(<[u8]>::is_empty))
     }

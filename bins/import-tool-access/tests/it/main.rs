@@ -1,5 +1,7 @@
 //! The program as its users run it.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{
     CommandOutput, Dialect, TestDatabase, TestProject, fixture, on_both_databases,

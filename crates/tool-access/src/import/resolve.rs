@@ -20,7 +20,7 @@ use crate::{
     store::{
         self,
         facts::Pairs,
-        import::{Reach, Sources},
+        import::Reach,
         stage::{Row, ToolScope},
     },
 };
@@ -383,11 +383,5 @@ impl Resolved {
         let exclusions = store::stage::fill(conn, Pairs::Exclusions, &rows)?;
         store::stage::finish(conn)?;
         Ok(Counts { grants, wildcards, exclusions })
-    }
-}
-
-impl Default for Sources {
-    fn default() -> Self {
-        Self { all_grants: false, all_exclusions: false }
     }
 }

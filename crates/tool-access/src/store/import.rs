@@ -28,7 +28,7 @@ pub(crate) enum Reach {
 }
 
 /// Whether all of the file is missing in the target, so that the staged rows need not be copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
     pub(crate) all_grants: bool,
     pub(crate) all_exclusions: bool,
