@@ -79,7 +79,7 @@ pub static CHECKS: [Check; 9] = [
         name: "Table counts",
         severity: Severity::Warning,
         proves: "there are users and tools",
-        repair: "omnitool create-user, sync-tools",
+        repair: "omnitool create-user NAME, sync-tools",
         body: Body::Database(counts::tables_have_rows),
     },
     Check {

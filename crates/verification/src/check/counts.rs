@@ -17,7 +17,8 @@ pub(super) fn tables_have_rows(
     let mut findings = Vec::new();
     if users == 0 {
         findings.push(
-            Finding::warning("there are no users").repair(context.command("omnitool create-user")),
+            Finding::warning("there are no users")
+                .repair(context.command("omnitool create-user NAME")),
         );
     }
     if tools == 0 {

@@ -98,7 +98,7 @@ fn no_users_is_a_warning(db: TestDatabase) {
         insta::assert_snapshot!(setup.only_trouble("table-counts", Outcome::Warned), @r"
         users 0, tools 2, tool_access 0, tool_access_everyone 1, tool_access_exclusion 0
         Warning: there are no users
-        repair: omnitool create-user --env local
+        repair: omnitool create-user NAME --env local
         ");
     }
 }

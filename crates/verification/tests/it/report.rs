@@ -133,7 +133,7 @@ fn json_has_everything() {
           "name": "Table counts",
           "severity": "warning",
           "proves": "there are users and tools",
-          "repair": "omnitool create-user, sync-tools",
+          "repair": "omnitool create-user NAME, sync-tools",
           "outcome": "passed",
           "message": "users 2, tools 1, tool_access 1, tool_access_everyone 0, tool_access_exclusion 0",
           "findings": []
