@@ -82,7 +82,7 @@ impl Change {
     }
 }
 
-/// Grants the tool to the user. An exclusion of the user stays and wins: see [`include`].
+/// Grants the tool to the user. An exclusion of the user stays and wins: see [`include`](include()).
 ///
 /// ```
 /// # use omnitool_database::AnyConnection;
@@ -107,7 +107,7 @@ pub fn grant(
     })
 }
 
-/// Takes the user's grant of the tool away. A wildcard still lets the user in: see [`exclude`].
+/// Takes the user's grant of the tool away. A wildcard still lets the user in: see [`exclude`](exclude()).
 ///
 /// ```
 /// # use omnitool_database::AnyConnection;

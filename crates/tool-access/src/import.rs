@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use omnitool_database::{AnyConnection, read_snapshot, write_transaction};
 use omnitool_environment::EnvironmentName;
 
-use crate::{Author, Counts, Origin, file::ReadAccessFileError, store};
+use crate::{Author, Counts, FactKind, Origin, file::ReadAccessFileError, store};
 
 mod plan;
 mod resolve;
@@ -108,6 +108,8 @@ pub struct ImportRequest<'a> {
     pub only_users: &'a [String],
     /// Only facts of these tools, where any are named.
     pub only_tools: &'a [String],
+    /// Only facts of this kind, where one is named.
+    pub only_kind: Option<FactKind>,
     /// What became of a tool that the target does not have under this name.
     pub replacement: &'a dyn Fn(&str) -> Option<Replacement>,
     /// Is told how many more bytes were read.
@@ -135,6 +137,7 @@ impl<'a> ImportRequest<'a> {
             overwrite_production: OverwriteProduction::Refuse,
             only_users: &[],
             only_tools: &[],
+            only_kind: None,
             replacement: &|_| None,
             progress: &|_| {},
         }
@@ -345,7 +348,9 @@ fn check_request(
     environment: EnvironmentName,
     request: &ImportRequest<'_>,
 ) -> Result<(), ImportError> {
-    let is_narrowed = !request.only_users.is_empty() || !request.only_tools.is_empty();
+    let is_narrowed = !request.only_users.is_empty()
+        || !request.only_tools.is_empty()
+        || request.only_kind.is_some();
     if request.mode == Mode::Overwrite && is_narrowed {
         return Err(ImportError::NarrowedOverwrite);
     }

@@ -53,6 +53,10 @@ pub struct ImportPlan {
     pub unknown_user_count: u64,
     /// The first of them.
     pub unknown_users: Vec<String>,
+    /// How many exclusions of such users were skipped. Nothing keeps these users out once they are created.
+    pub unknown_exclusion_count: u64,
+    /// The first of them.
+    pub unknown_exclusions: Vec<Fact>,
     /// Tools that the file names by an older name.
     pub resolved: Vec<ResolvedTool>,
     /// How many facts the target has in the file's scope (in all, for an overwrite).
@@ -134,6 +138,10 @@ impl ImportPlan {
         if skipped > 0 {
             parts.push(format!("skipped {}", facts(skipped)));
         }
+        if self.unknown_exclusion_count > 0 {
+            let what = plural(self.unknown_exclusion_count, "exclusion");
+            parts.push(format!("{what} of unknown users NOT imported"));
+        }
         if self.contradiction_count > 0 {
             parts.push(plural(self.contradiction_count, "contradiction"));
         }
@@ -202,11 +210,29 @@ impl ImportPlan {
                 rest(f, self.unknown_user_count, self.unknown_users.len())?;
             }
         }
+        self.write_unknown_exclusions(f, shown)?;
         self.write_contradictions(f, shown)?;
         if self.foreign_keys == Some(ForeignKeyCheck::OnceAtTheEnd) {
             writeln!(f, "  foreign keys are checked once at the end; readers wait meanwhile")?;
         }
         Ok(())
+    }
+
+    fn write_unknown_exclusions(&self, f: &mut dyn fmt::Write, shown: Shown) -> fmt::Result {
+        if self.unknown_exclusion_count == 0 {
+            return Ok(());
+        }
+        let what = plural(self.unknown_exclusion_count, "exclusion");
+        writeln!(
+            f,
+            "  WARNING: {what} of users unknown here; nothing keeps them out once they exist"
+        )?;
+        let most = shown.most();
+        for fact in self.unknown_exclusions.iter().take(most) {
+            writeln!(f, "    {fact}")?;
+        }
+        rest(f, self.unknown_exclusion_count, self.unknown_exclusions.len().min(most))?;
+        writeln!(f, "    after creating them, and before they log in, import this file again")
     }
 
     fn write_contradictions(&self, f: &mut dyn fmt::Write, shown: Shown) -> fmt::Result {
@@ -303,12 +329,18 @@ pub(crate) fn list(names: &[String], count: usize) -> String {
 
 impl Contradiction {
     pub(crate) fn new(fact: Fact, source: &std::path::Path, environment: EnvironmentName) -> Self {
+        let kind = match fact.fact {
+            FactKind::Grant => "grant",
+            FactKind::Wildcard => "wildcard",
+            FactKind::Exclusion => "exclusion",
+        };
+        // By its kind, too: whoever closes a tool to everyone must not lift the exclusions from it.
         let mut command = format!(
-            "import-tool-access --env {environment} --source {} --mode sync --tool {}",
+            "import-tool-access --env {environment} --source {} --mode sync --fact {kind} --tool {}",
             quote(&source.display().to_string()),
             quote(&fact.tool)
         );
-        if let (Some(user), FactKind::Grant | FactKind::Exclusion) = (&fact.user, fact.fact) {
+        if let Some(user) = &fact.user {
             command.push_str(&format!(" --user {}", quote(user)));
         }
         command.push_str(" --confirm");

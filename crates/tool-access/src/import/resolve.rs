@@ -14,7 +14,7 @@ use super::{
     plan::{Contradiction, MOST_LISTED, ResolvedTool, Skipped},
 };
 use crate::{
-    Counts,
+    Counts, Fact, FactKind,
     facts::{Facts, ToolFacts, UserSet},
     file::{self, FileHeader, FileLayout, Needle},
     store::{
@@ -70,6 +70,7 @@ pub(super) fn plan(
         Mode::Merge => Counts::default(),
         Mode::Sync | Mode::Overwrite => differences.against,
     };
+    let unknown_exclusions = resolved.unknown_exclusions();
     let mut plan = ImportPlan {
         mode: request.mode,
         environment,
@@ -90,6 +91,8 @@ pub(super) fn plan(
         removals: Vec::new(),
         unknown_user_count: unknown_users.len() as u64,
         unknown_users: unknown_users.into_iter().take(MOST_LISTED).collect(),
+        unknown_exclusion_count: unknown_exclusions.len() as u64,
+        unknown_exclusions: unknown_exclusions.into_iter().take(MOST_LISTED).collect(),
         resolved: resolved.resolved.clone(),
         scope: differences.scope,
         foreign_keys: store::import::foreign_key_check(conn, added.grants, differences.grants)?,
@@ -222,6 +225,9 @@ impl Resolved {
         request: &ImportRequest<'_>,
     ) -> Result<(), ImportError> {
         let unknown = |what, name: &str| ImportError::UnknownFilter { what, name: name.to_owned() };
+        if let Some(kind) = request.only_kind {
+            self.keep_only(kind);
+        }
         if !request.only_users.is_empty() {
             let find =
                 |name: &String| self.facts.roster.find(name).ok_or_else(|| unknown("user", name));
@@ -235,6 +241,26 @@ impl Resolved {
             self.only_tools = Some(request.only_tools.iter().map(find).collect::<Result<_, _>>()?);
         }
         Ok(())
+    }
+
+    /// Makes the file say nothing of the other kinds, which is not the same as saying that there are none.
+    fn keep_only(&mut self, kind: FactKind) {
+        for tool in self.facts.tools.values_mut() {
+            if kind != FactKind::Grant {
+                tool.granted = None;
+                tool.granted_by_email = UserSet::default();
+            }
+            if kind != FactKind::Wildcard {
+                tool.everyone = None;
+            }
+            if kind != FactKind::Exclusion {
+                tool.excluded = None;
+            }
+        }
+        if kind != FactKind::Grant {
+            self.header.grants = None;
+            self.unknown_emails.clear();
+        }
     }
 
     fn has_user(&self, user: u32) -> bool {
@@ -314,6 +340,24 @@ impl Resolved {
         }
         names.sort();
         (names, facts)
+    }
+
+    /// The exclusions of users whom the target does not have. They are lost, and matter once such a user is created.
+    fn unknown_exclusions(&self) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let unknown = (0..).take(self.facts.roster.len()).skip(self.user_ids.len());
+        for user in unknown.filter(|user| self.has_user(*user)) {
+            for (name, tool) in &self.facts.tools {
+                if tool.is_excluded(user) {
+                    facts.push(Fact {
+                        tool: name.clone(),
+                        user: Some(self.facts.roster.name(user).to_owned()),
+                        fact: FactKind::Exclusion,
+                    });
+                }
+            }
+        }
+        facts
     }
 
     /// What the import may remove, which the file must be able to say.

@@ -3,11 +3,11 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use diesel::prelude::*;
-use omnitool_database::schema::{tool_access_event, tool_access_run};
+use omnitool_database::schema::{tool_access_event, tool_access_run, users};
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{TestDatabase, on_both_databases};
 use omnitool_tool_access::{
-    Approval, Fact, ImportError, ImportPlan, ImportRequest, Mode, OverwriteProduction,
+    Approval, Fact, FactKind, ImportError, ImportPlan, ImportRequest, Mode, OverwriteProduction,
     RemovalLimit, Replacement, Shown, UnknownUsers, may_use_by_name, plan_import, run_import,
 };
 use tempfile::NamedTempFile;
@@ -69,9 +69,9 @@ fn a_merge_shuts_the_excluded_user_out_without_removing_anything(db: TestDatabas
           1 grant without effect here, since the file excludes the user
           2 contradictions: the target has what the file, which speaks for it, has not
             Email Templates: bob granted
-              to remove it: import-tool-access --env local --source FILE --mode sync --tool 'Email Templates' --user bob --confirm
+              to remove it: import-tool-access --env local --source FILE --mode sync --fact grant --tool 'Email Templates' --user bob --confirm
             Invoice Generator: bob excluded
-              to remove it: import-tool-access --env local --source FILE --mode sync --tool 'Invoice Generator' --user bob --confirm
+              to remove it: import-tool-access --env local --source FILE --mode sync --fact exclusion --tool 'Invoice Generator' --user bob --confirm
             to keep them: export-tool-access --env local
         ");
         insta::assert_snapshot!(plan.summary(), @"added 1 grant, 1 wildcard, 1 exclusion; 2 contradictions");
@@ -159,6 +159,37 @@ fn a_narrowed_sync_settles_one_contradiction(db: TestDatabase) {
     let nobody = ["nobody".to_owned()];
     let error = import(&mut conn, &ImportRequest { only_users: &nobody, ..narrowed }).unwrap_err();
     assert!(matches!(error, ImportError::UnknownFilter { what: "user", .. }));
+}
+
+fn closing_a_tool_to_everyone_lifts_no_exclusion(db: TestDatabase) {
+    let mut conn = db.connection();
+    people(&mut conn, &USERS, &TOOLS);
+    put(&mut conn, [wildcard("Invoice Generator"), exclusion("user_a", "Invoice Generator")]);
+    let file = export_of(&db, []);
+    let merged = import(&mut conn, &request(file.path(), Mode::Merge)).unwrap();
+    assert!(merged.contradictions.iter().all(|c| c.command.contains(" --fact ")), "{merged:?}");
+    let tools = ["Invoice Generator".to_owned()];
+    let narrowed = ImportRequest {
+        only_tools: &tools,
+        only_kind: Some(FactKind::Wildcard),
+        ..request(file.path(), Mode::Sync)
+    };
+    let done = import(&mut conn, &narrowed).unwrap();
+    assert_eq!((done.removed.wildcards, done.removed.total()), (1, 1));
+    assert_eq!(facts(&mut conn), BTreeSet::from([exclusion("user_a", "Invoice Generator")]));
+}
+
+fn an_exclusion_of_an_unknown_user_is_not_lost_silently(db: TestDatabase) {
+    let mut conn = db.connection();
+    people(&mut conn, &USERS, &TOOLS);
+    let all = [wildcard("Invoice Generator"), exclusion("user_a", "Invoice Generator")];
+    let file = export_of(&db, all);
+    let gone = users::table.filter(users::username.eq("user_a"));
+    diesel::delete(gone).execute(&mut conn).unwrap();
+    let plan = import(&mut conn, &request(file.path(), Mode::Merge)).unwrap();
+    assert_eq!(plan.unknown_exclusions, [exclusion("user_a", "Invoice Generator")]);
+    assert!(plan.summary().contains("1 exclusion of unknown users NOT imported"), "{plan:?}");
+    assert!(plan.text(Shown::Some).contains("WARNING: 1 exclusion of users unknown here"));
 }
 
 fn an_overwrite_equals_the_file(db: TestDatabase) {
@@ -254,6 +285,9 @@ fn unknown_users_are_skipped_or_refused(db: TestDatabase) {
           2 users unknown here
             alice
             user_a
+          WARNING: 1 exclusion of users unknown here; nothing keeps them out once they exist
+            Invoice Generator: user_a excluded
+            after creating them, and before they log in, import this file again
         ");
     }
 }
@@ -422,6 +456,8 @@ on_both_databases!(
     a_merge_shuts_the_excluded_user_out_without_removing_anything,
     a_sync_makes_the_scope_equal_and_leaves_the_rest,
     a_narrowed_sync_settles_one_contradiction,
+    closing_a_tool_to_everyone_lifts_no_exclusion,
+    an_exclusion_of_an_unknown_user_is_not_lost_silently,
     an_overwrite_equals_the_file,
     production_is_not_overwritten_by_default,
     too_many_removals_are_refused,
