@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Parser, ValueEnum};
 use omnitool_cli::{Format, TargetArgs};
-use omnitool_tool_access::{Mode, RemovalLimit};
+use omnitool_tool_access::{FactKind, Mode, RemovalLimit};
 
 const EXAMPLES: &str = "\
 merge      adds what the target lacks and removes nothing, ever; what the target has against the file is listed
@@ -69,6 +69,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(crate) tool: Vec<String>,
 
+    /// Only facts of this kind
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) fact: Option<FactArg>,
+
     /// The tool definitions with the older names of tools [default: data/tools.toml as it was when this was built]
     #[arg(long, value_name = "FILE")]
     pub(crate) tools: Option<PathBuf>,
@@ -78,7 +82,7 @@ pub(crate) struct Args {
     pub(crate) plan_out: Option<PathBuf>,
 
     /// Apply exactly this saved plan; refused where the target's facts changed since
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "strict", "max_removals", "user", "tool"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "strict", "max_removals", "user", "tool", "fact"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// The deployment's run, for the history
@@ -104,6 +108,27 @@ pub(crate) enum ModeArg {
     Sync,
     /// Also remove everything that is not in the file
     Overwrite,
+}
+
+/// The kinds of fact as a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FactArg {
+    /// This user may use the tool
+    Grant,
+    /// Everyone may
+    Wildcard,
+    /// This user must not
+    Exclusion,
+}
+
+impl From<FactArg> for FactKind {
+    fn from(kind: FactArg) -> Self {
+        match kind {
+            FactArg::Grant => Self::Grant,
+            FactArg::Wildcard => Self::Wildcard,
+            FactArg::Exclusion => Self::Exclusion,
+        }
+    }
 }
 
 impl From<ModeArg> for Mode {

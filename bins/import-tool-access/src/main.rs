@@ -95,6 +95,7 @@ fn import(
         overwrite_production: args.overwrite_production(),
         only_users: &args.user,
         only_tools: &args.tool,
+        only_kind: args.fact.map(Into::into),
         replacement: &replacement,
         progress: &advance,
         ..ImportRequest::merge(source)

@@ -101,6 +101,14 @@ fn help_shows_the_flags_and_examples() {
           --tool <NAME>
               Only facts about this tool; can be repeated
 
+          --fact <KIND>
+              Only facts of this kind
+
+              Possible values:
+              - grant:     This user may use the tool
+              - wildcard:  Everyone may
+              - exclusion: This user must not
+
           --tools <FILE>
               The tool definitions with the older names of tools [default: data/tools.toml as it was
               when this was built]
@@ -249,6 +257,8 @@ fn json_carries_the_plan_and_a_summary(db: TestDatabase) {
           "source_environment": "local",
           "status": "unchanged",
           "summary": "nothing to do: 2 facts already present; skipped 1 fact",
+          "unknown_exclusion_count": 0,
+          "unknown_exclusions": [],
           "unknown_user_count": 1,
           "unknown_users": [
             "zoe"
