@@ -51,7 +51,12 @@ enum Suite {
     Startup,
     /// Sync, export, import and verify on SQLite and PostgreSQL
     Programs,
+    /// Export and import at up to 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
+    Access,
 }
+
+/// Users × tools, and how often each command runs.
+const ACCESS_SIZES: [(&str, &str); 3] = [("1000x20", "5"), ("10000x50", "3"), ("100000x50", "1")];
 
 /// Names the server for the second process, which runs inside of `with-postgres`.
 const SERVER: &str = "OMNITOOL_TEST_POSTGRES_URL";
@@ -81,6 +86,9 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
     if args.suites.contains(&Suite::Startup) {
         print(&render("start (`--help`)", &startup(&programs, args.runs)?))?;
     }
+    if args.suites.contains(&Suite::Access) && access(project, &programs)? == Outcome::Failed {
+        return Ok(Outcome::Failed);
+    }
     if args.suites.contains(&Suite::Programs) {
         if std::env::var_os(SERVER).is_none() {
             return again_with_a_server(&programs, args);
@@ -102,6 +110,30 @@ fn build(project: &Project) -> Result<PathBuf, Failure> {
         return Err(Failure::failed("the programs do not build"));
     }
     project.programs_folder(Profile::Release)
+}
+
+/// The benchmark of `tool-access`, which uses the library and so is no part of this program.
+fn access(project: &Project, programs: &Path) -> Result<Outcome, Failure> {
+    let mut build = project.cargo();
+    build.args(["build", "--quiet", "--release", "--locked"]);
+    build.args(["--package", "omnitool-tool-access", "--example", "bench_access"]);
+    if !build.status()?.success() {
+        return Err(Failure::failed("the benchmark does not build"));
+    }
+    let benchmark =
+        project.programs_folder(Profile::Release)?.join("examples").join("bench_access");
+    for (size, runs) in ACCESS_SIZES {
+        let status = Command::new(programs.join("with-postgres"))
+            .arg("--durable")
+            .arg(&benchmark)
+            .arg(programs)
+            .args([size, runs])
+            .status()?;
+        if !status.success() {
+            return Ok(Outcome::Failed);
+        }
+    }
+    Ok(Outcome::Done)
 }
 
 /// Runs this suite in a second process that has a PostgreSQL server.

@@ -36,7 +36,7 @@ struct Args {
     #[command(flatten)]
     target: TargetArgs,
 
-    /// Where to write, or - for stdout [default: data/tool_access_exports/<ENV>_tool_access.json]
+    /// Where to write, or - for stdout [default: data/tool_access_exports/ENV_tool_access.json]
     #[expect(clippy::doc_markdown, reason = "shown as help")]
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,

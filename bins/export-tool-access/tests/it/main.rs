@@ -56,7 +56,7 @@ fn help_shows_the_flags_and_examples() {
               [env: DATABASE_URL]
 
           --output <PATH>
-              Where to write, or - for stdout [default: data/tool_access_exports/<ENV>_tool_access.json]
+              Where to write, or - for stdout [default: data/tool_access_exports/ENV_tool_access.json]
 
           --check
               Write nothing; exit with 3 where the file is not what an export gives, and show the
