@@ -1,5 +1,6 @@
 //! Changing one fact at a time. Each change is one transaction and appends to the history.
 
+use diesel::Connection as _;
 use omnitool_database::{AnyConnection, write_transaction};
 
 use crate::{Author, Origin, store};
@@ -228,6 +229,49 @@ pub fn revoke_everyone(
 ) -> Result<ChangeOutcome, ChangeAccessError> {
     apply(conn, None, tool_id, author, Change::RevokeEveryone, |conn, _| {
         store::change::delete_wildcard(conn, tool_id)
+    })
+}
+
+/// Grants a new user every active default tool, and returns the tools' names, sorted.
+///
+/// Unlike the other changes it is part of the transaction that makes the user, where one is open: a user without the default
+/// tools must not exist for a moment.
+///
+/// ```
+/// # use omnitool_database::AnyConnection;
+/// use omnitool_tool_access::{Author, ChangeAccessError, Origin, grant_defaults};
+///
+/// fn welcome(conn: &mut AnyConnection, user_id: i64) -> Result<Vec<String>, ChangeAccessError> {
+///     grant_defaults(conn, user_id, &Author::program("omnitool", Origin::Default))
+/// }
+/// ```
+///
+/// # Errors
+///
+/// Fails where the user is unknown, or the database refuses.
+pub fn grant_defaults(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    author: &Author,
+) -> Result<Vec<String>, ChangeAccessError> {
+    conn.transaction(|conn| {
+        if !store::query::user_exists(conn, user_id)? {
+            return Err(ChangeAccessError::UnknownUser { user_id });
+        }
+        let mut granted = Vec::new();
+        let mut run = None;
+        for (tool_id, name) in store::query::list_default_tools(conn)? {
+            if store::change::insert_grant(conn, user_id, tool_id, author.origin)? == 0 {
+                continue;
+            }
+            let key = match run {
+                Some(key) => key,
+                None => *run.insert(store::history::insert_run(conn, author)?),
+            };
+            store::history::insert_event(conn, key, Some(user_id), tool_id, Change::Grant)?;
+            granted.push(name);
+        }
+        Ok(granted)
     })
 }
 

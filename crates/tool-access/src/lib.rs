@@ -12,8 +12,8 @@ mod store;
 
 pub use author::{Author, Origin};
 pub use change::{
-    Change, ChangeAccessError, ChangeOutcome, exclude, grant, grant_everyone, include, revoke,
-    revoke_everyone,
+    Change, ChangeAccessError, ChangeOutcome, exclude, grant, grant_defaults, grant_everyone,
+    include, revoke, revoke_everyone,
 };
 pub use explain::{ExplainError, Explanation, FactSource, HistoryEntry, Reason, explain};
 pub use export::{Comparison, Difference, Export, ExportError, Exported, Fact, FactKind};

@@ -4,7 +4,7 @@ use chrono::NaiveDateTime;
 use diesel::{dsl::exists, prelude::*, select};
 use omnitool_database::{
     AnyConnection,
-    schema::{tool_access, tools, user_session, users},
+    schema::{tools, user_session, users},
 };
 
 /// Who is behind a session.
@@ -117,26 +117,4 @@ pub(crate) fn email_exists(conn: &mut AnyConnection, email: &str) -> QueryResult
 
 pub(crate) fn insert_user(conn: &mut AnyConnection, user: &NewUserRow<'_>) -> QueryResult<i64> {
     diesel::insert_into(users::table).values(user).returning(users::id).get_result(conn)
-}
-
-/// Grants a new user what every new user gets, and returns the names of these tools.
-pub(crate) fn insert_default_grants(
-    conn: &mut AnyConnection,
-    user_id: i64,
-) -> QueryResult<Vec<String>> {
-    let defaults: Vec<(i64, String)> = tools::table
-        .filter(tools::is_default.and(tools::is_active))
-        .order(tools::name)
-        .select((tools::id, tools::name))
-        .load(conn)?;
-    for (tool_id, _) in &defaults {
-        diesel::insert_into(tool_access::table)
-            .values((
-                tool_access::user_id.eq(user_id),
-                tool_access::tool_id.eq(tool_id),
-                tool_access::origin.eq("default"),
-            ))
-            .execute(conn)?;
-    }
-    Ok(defaults.into_iter().map(|(_, name)| name).collect())
 }

@@ -1,6 +1,7 @@
 //! Making users.
 
 use omnitool_database::{AnyConnection, write_transaction};
+use omnitool_tool_access::{Author, ChangeAccessError, Origin, grant_defaults};
 use omnitool_tool_registry::is_hidden;
 
 use crate::{
@@ -75,6 +76,9 @@ pub enum CreateUserError {
     /// The password cannot be generated or hashed.
     #[error(transparent)]
     Password(#[from] HashPasswordError),
+    /// The default tools cannot be granted.
+    #[error("cannot grant the default tools")]
+    Grant(#[from] ChangeAccessError),
     /// The database refused.
     #[error("cannot write the user to the database")]
     Write(#[from] diesel::result::Error),
@@ -173,7 +177,8 @@ fn insert(
         is_admin: *role == Role::Admin,
     };
     let id = store::insert_user(conn, &row)?;
-    let granted = store::insert_default_grants(conn, id)?;
+    let author = Author::program("omnitool", Origin::Default);
+    let granted = grant_defaults(conn, id, &author)?;
     Ok(CreatedUser { id, granted })
 }
 

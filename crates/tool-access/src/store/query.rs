@@ -162,3 +162,12 @@ pub(crate) fn find_exclusion(
         .optional()?;
     Ok(row.map(|(origin, since, reason)| FactSource { origin, since, reason }))
 }
+
+/// The active tools that every new user gets, by name.
+pub(crate) fn list_default_tools(conn: &mut AnyConnection) -> QueryResult<Vec<(i64, String)>> {
+    tools::table
+        .filter(tools::is_default.and(tools::is_active))
+        .order(tools::name)
+        .select((tools::id, tools::name))
+        .load(conn)
+}

@@ -5,9 +5,9 @@ use omnitool_database::{
 };
 use omnitool_testing::{TestDatabase, fixture, on_both_databases};
 use omnitool_tool_access::{
-    Author, ChangeAccessError, ChangeOutcome, Counts, count, exclude, grant, grant_everyone,
-    include, may_use, may_use_by_name, revoke, revoke_everyone, tools_for, tools_for_by_name,
-    users_of, users_of_by_name,
+    Author, ChangeAccessError, ChangeOutcome, Counts, Origin, count, exclude, grant,
+    grant_defaults, grant_everyone, include, may_use, may_use_by_name, revoke, revoke_everyone,
+    tools_for, tools_for_by_name, users_of, users_of_by_name,
 };
 
 fn admin() -> Author {
@@ -72,6 +72,26 @@ fn every_change_and_nothing_else_is_in_the_history(db: TestDatabase) {
         .first(&mut conn)
         .unwrap();
     assert_eq!(run, ("omnitool".into(), Some("admin".into()), Some("run-1".into())));
+}
+
+fn a_new_user_gets_the_active_defaults_and_the_history_says_so(db: TestDatabase) {
+    let mut conn = db.connection();
+    let alice = fixture::user(&mut conn, "alice");
+    for (name, is_default, is_active) in
+        [("B", true, true), ("A", true, true), ("Off", true, false), ("Other", false, true)]
+    {
+        let id = fixture::tool(&mut conn, name);
+        diesel::update(tools::table.find(id))
+            .set((tools::is_default.eq(is_default), tools::is_active.eq(is_active)))
+            .execute(&mut conn)
+            .unwrap();
+    }
+    let author = Author::program("omnitool", Origin::Default);
+    assert_eq!(grant_defaults(&mut conn, alice, &author).unwrap(), ["A", "B"]);
+    assert_eq!(events(&mut conn), [(alice, "grant".to_owned()), (alice, "grant".to_owned())]);
+    assert_eq!(grant_defaults(&mut conn, alice, &author).unwrap(), Vec::<String>::new());
+    assert_eq!(tool_access_run::table.count().get_result(&mut conn), Ok(1_i64));
+    assert!(grant_defaults(&mut conn, alice + 1, &author).is_err());
 }
 
 fn an_unknown_user_or_tool_is_refused_and_leaves_no_trace(db: TestDatabase) {
@@ -143,6 +163,7 @@ fn a_new_user_does_not_inherit_a_deleted_ones_history(db: TestDatabase) {
 on_both_databases!(
     an_exclusion_wins_over_grant_and_wildcard,
     every_change_and_nothing_else_is_in_the_history,
+    a_new_user_gets_the_active_defaults_and_the_history_says_so,
     an_unknown_user_or_tool_is_refused_and_leaves_no_trace,
     lists_are_effective_and_sorted,
     a_new_user_does_not_inherit_a_deleted_ones_history,
