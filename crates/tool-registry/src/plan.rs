@@ -172,7 +172,7 @@ pub enum PlanSyncError {
     Read(#[from] Error),
 }
 
-/// Says what [`sync`](crate::sync) would change. Writes nothing, and works on a connection that only reads.
+/// Says what [`sync`](crate::sync()) would change. Writes nothing, and works on a connection that only reads.
 ///
 /// # Errors
 ///
