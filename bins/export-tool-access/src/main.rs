@@ -10,9 +10,7 @@ use clap::Parser;
 use omnitool_cli::{
     Failure, Format, Outcome, Program, TargetArgs, print, print_json, spinner, write_atomically,
 };
-use omnitool_database::{
-    ConnectError, Mode, OpenError, connect, migration::CheckSchemaError, stamp::CheckStampError,
-};
+use omnitool_database::{ConnectError, Mode, connect};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_access::{Comparison, Export, Exported, default_file};
 use serde::Serialize;
@@ -255,22 +253,8 @@ fn say(text: &str) {
 }
 
 fn connect_failure(error: ConnectError) -> Failure {
-    match &error {
-        ConnectError::Schema(CheckSchemaError::Pending { .. })
-        | ConnectError::Stamp(CheckStampError::Missing) => {
-            Failure::refused(error).hint("run migrate-db first")
-        }
-        ConnectError::Stamp(CheckStampError::Differs { stamped, .. }) => {
-            let hint = format!("to read this database, pass --env {stamped}");
-            Failure::refused(error).hint(hint)
-        }
-        ConnectError::Open(OpenError::Missing { .. }) => {
-            Failure::failed(error).hint("run migrate-db to make it, or choose another database")
-        }
-        _ => {
-            Failure::failed(error).hint("check DATABASE_URL, and that the database can be reached")
-        }
-    }
+    let hint = error.next_step();
+    if error.is_refusal() { Failure::refused(error) } else { Failure::failed(error) }.hint(hint)
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! What to do about what went wrong.
 
 use omnitool_cli::Failure;
-use omnitool_database::{
-    ConnectError, OpenError, migration::CheckSchemaError, stamp::CheckStampError,
-};
+use omnitool_database::ConnectError;
 use omnitool_tool_access::{ImportError, Mode, SavedPlanError};
 use omnitool_tool_registry::LoadToolsError;
 
@@ -59,22 +57,6 @@ pub(crate) fn tools_failure(error: LoadToolsError) -> Failure {
 }
 
 pub(crate) fn connect_failure(error: ConnectError) -> Failure {
-    match &error {
-        ConnectError::Schema(CheckSchemaError::Pending { .. })
-        | ConnectError::Stamp(CheckStampError::Missing) => {
-            Failure::refused(error).hint("run migrate-db first")
-        }
-        ConnectError::Stamp(CheckStampError::Differs { stamped, .. }) => {
-            let hint = format!("to work on this database, pass --env {stamped}");
-            Failure::refused(error).hint(hint)
-        }
-        ConnectError::Open(OpenError::Missing { .. }) => {
-            Failure::failed(error).hint("run migrate-db to make it, or choose another database")
-        }
-        ConnectError::Open(OpenError::ClearText { .. }) => Failure::refused(error)
-            .hint("use a build with the feature `tls`: cargo build --release --features tls"),
-        _ => {
-            Failure::failed(error).hint("check DATABASE_URL, and that the database can be reached")
-        }
-    }
+    let hint = error.next_step();
+    if error.is_refusal() { Failure::refused(error) } else { Failure::failed(error) }.hint(hint)
 }
