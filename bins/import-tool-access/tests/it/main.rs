@@ -447,3 +447,23 @@ on_both_databases!(
     production_is_refused_to_an_overwrite,
     an_older_name_is_resolved_by_the_definitions,
 );
+
+/// A reader that took the line into memory would die of the limit, or need many seconds.
+#[test]
+fn a_line_of_a_gigabyte_is_refused_in_bounded_memory_and_changes_nothing() {
+    let project = TestProject::new();
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let path = project.write("long.json", r#"{"format": "omnitool.tool-access", "users": [""#);
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..1024 {
+        std::io::Write::write_all(&mut file, &piece).unwrap();
+    }
+    let mut command = project.command("sh");
+    command.args(["-c", "ulimit -v 262144; exec \"$0\" --source long.json", PROGRAM]);
+    command.env("DATABASE_URL", db.url());
+    let error = project.output(command).failure(1);
+    assert!(error.contains("line 1, column 16431"), "{error}");
+    assert!(error.contains("a text of more than 16384 bytes"), "{error}");
+    assert_eq!(count(&mut db.connection()).unwrap(), Counts::default());
+}

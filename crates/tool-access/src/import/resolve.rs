@@ -393,13 +393,13 @@ impl Resolved {
         let rows = |pairs: Pairs, see: &mut dyn FnMut(Row) -> diesel::QueryResult<()>| {
             for user in &by_id {
                 let user_id = self.user_ids[*user as usize];
-                for (tool_place, (tool_id, tools)) in tools.iter().enumerate() {
+                for (tool_place, (_, tools)) in tools.iter().enumerate() {
                     let is_fact = tools.iter().any(|tool| match pairs {
                         Pairs::Grants => tool.is_granted(*user),
                         Pairs::Exclusions => tool.is_excluded(*user),
                     });
                     if is_fact {
-                        see(Row { user_id, tool_id: *tool_id, tool_place })?;
+                        see(Row { user_id, tool_place })?;
                     }
                 }
             }

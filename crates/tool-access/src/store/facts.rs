@@ -17,14 +17,30 @@ use crate::facts::{Facts, Roster, ToolFacts, UserSet};
 pub(crate) fn load_users(conn: &mut AnyConnection) -> QueryResult<(Roster, Vec<i64>)> {
     let mut roster = Roster::default();
     let mut ids = Vec::new();
-    let query = users::table.order(users::username).select((users::id, users::username));
-    for row in query.load_iter::<(i64, String), DefaultLoadingMode>(conn)? {
-        let (id, name) = row?;
-        roster.insert(&name);
-        ids.push(id);
+    let mut last: Option<String> = None;
+    loop {
+        let query = users::table
+            .order(users::username)
+            .select((users::id, users::username))
+            .limit(PAGE)
+            .into_boxed();
+        let page: Vec<(i64, String)> = match last {
+            Some(last) => query.filter(users::username.gt(last)).load(conn)?,
+            None => query.load(conn)?,
+        };
+        for (id, name) in &page {
+            roster.insert(name);
+            ids.push(*id);
+        }
+        last = page.into_iter().next_back().map(|(_, name)| name);
+        if last.is_none() {
+            return Ok((roster, ids));
+        }
     }
-    Ok((roster, ids))
 }
+
+/// How many users travel at a time; PostgreSQL's client keeps a whole answer in memory.
+const PAGE: i64 = 4096;
 
 /// All facts of the database. Run it in one snapshot.
 pub(crate) fn load(conn: &mut AnyConnection) -> QueryResult<Facts> {

@@ -12,18 +12,6 @@ use super::facts::Pairs;
 
 mod table {
     diesel::table! {
-        import_grant (user_id, tool_id) {
-            user_id -> BigInt,
-            tool_id -> BigInt,
-        }
-    }
-    diesel::table! {
-        import_exclusion (user_id, tool_id) {
-            user_id -> BigInt,
-            tool_id -> BigInt,
-        }
-    }
-    diesel::table! {
         import_grant_mask (user_id, block) {
             user_id -> BigInt,
             block -> BigInt,
@@ -59,10 +47,7 @@ mod table {
         }
     }
 }
-use table::{
-    import_bit, import_exclusion, import_exclusion_mask, import_grant, import_grant_mask,
-    import_tool, import_user,
-};
+use table::{import_bit, import_exclusion_mask, import_grant_mask, import_tool, import_user};
 
 /// How many rows travel in one statement to SQLite.
 const BATCH: usize = 1000;
@@ -88,49 +73,44 @@ const KEY_TABLES: [(&str, &str); 3] =
 
 /// Makes the tables, empty. A connection that was opened for reading may do so: it cannot write anything else.
 pub(crate) fn create(conn: &mut AnyConnection) -> QueryResult<()> {
-    let mut statements = remove_statements(conn);
-    match conn {
-        // A row for a user and 62 tools takes as long to insert as one for a single tool. The views give the single
-        // facts back, in the order of the target's key.
-        AnyConnection::Sqlite(_) => {
-            statements.push(
-                "CREATE TEMPORARY TABLE import_bit (block BIGINT NOT NULL, bit BIGINT NOT NULL, \
-                 tool_id BIGINT NOT NULL UNIQUE, PRIMARY KEY (block, bit)) WITHOUT ROWID"
-                    .to_owned(),
-            );
-            for table in STAGED {
-                statements.push(format!(
-                    "CREATE TEMPORARY TABLE {table}_mask (user_id BIGINT NOT NULL, block BIGINT NOT NULL, \
-                     mask BIGINT NOT NULL, PRIMARY KEY (user_id, block)) WITHOUT ROWID"
-                ));
-                statements.push(format!(
-                    "CREATE TEMPORARY VIEW {table} AS SELECT m.user_id, b.tool_id FROM {table}_mask AS m \
-                     CROSS JOIN import_bit AS b ON b.block = m.block AND m.mask & b.bit <> 0"
-                ));
-            }
-            for table in DIFFERENCES {
-                statements.push(format!(
-                    "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL, \
-                     PRIMARY KEY (user_id, tool_id)) WITHOUT ROWID"
-                ));
-            }
-        }
-        // Hash joins need no index, and keeping one would double the time.
-        AnyConnection::Postgres(_) => {
-            for table in STAGED.into_iter().chain(DIFFERENCES) {
-                statements.push(format!(
-                    "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL)"
-                ));
-            }
-        }
-    }
-    let end = match conn {
-        AnyConnection::Sqlite(_) => " WITHOUT ROWID",
-        AnyConnection::Postgres(_) => "",
+    // SQLite keeps the order of the keys and shows each user's facts in it. PostgreSQL joins by hashes, which need no
+    // index, and keeping one would double the time.
+    let (end, join) = match conn {
+        AnyConnection::Sqlite(_) => (") WITHOUT ROWID", "CROSS JOIN"),
+        AnyConnection::Postgres(_) => (")", "JOIN"),
     };
+    let key = |columns: &str| match end {
+        ")" => String::new(),
+        _ => format!(", PRIMARY KEY ({columns})"),
+    };
+    let mut statements = remove_statements(conn);
+    statements.push(
+        "CREATE TEMPORARY TABLE import_bit (block BIGINT NOT NULL, bit BIGINT NOT NULL, \
+         tool_id BIGINT NOT NULL UNIQUE, PRIMARY KEY (block, bit))"
+            .to_owned(),
+    );
+    // A row for a user and 62 tools takes as long to insert, and to find, as one for a single tool. The views give the
+    // single facts back.
+    for table in STAGED {
+        statements.push(format!(
+            "CREATE TEMPORARY TABLE {table}_mask (user_id BIGINT NOT NULL, block BIGINT NOT NULL, \
+             mask BIGINT NOT NULL{}{end}",
+            key("user_id, block")
+        ));
+        statements.push(format!(
+            "CREATE TEMPORARY VIEW {table} AS SELECT m.user_id, b.tool_id FROM {table}_mask AS m \
+             {join} import_bit AS b ON b.block = m.block AND m.mask & b.bit <> 0"
+        ));
+    }
+    for table in DIFFERENCES {
+        statements.push(format!(
+            "CREATE TEMPORARY TABLE {table} (user_id BIGINT NOT NULL, tool_id BIGINT NOT NULL{}{end}",
+            key("user_id, tool_id")
+        ));
+    }
     for (table, key) in KEY_TABLES {
         statements.push(format!(
-            "CREATE TEMPORARY TABLE {table} ({key} BIGINT PRIMARY KEY NOT NULL){end}"
+            "CREATE TEMPORARY TABLE {table} ({key} BIGINT PRIMARY KEY NOT NULL{end}"
         ));
     }
     statements.push(
@@ -148,28 +128,18 @@ pub(crate) fn remove(conn: &mut AnyConnection) -> QueryResult<()> {
 }
 
 fn remove_statements(conn: &AnyConnection) -> Vec<String> {
-    let tables: Vec<&str> = DIFFERENCES
-        .into_iter()
-        .chain(KEY_TABLES.iter().map(|(table, _)| *table))
-        .chain(["import_tool"])
-        .collect();
-    let drop = |kind: &str, names: &[&str]| -> Vec<String> {
-        names.iter().map(|name| format!("DROP {kind} IF EXISTS {name}")).collect()
+    let schema = match conn {
+        AnyConnection::Sqlite(_) => "temp",
+        AnyConnection::Postgres(_) => "pg_temp",
     };
-    match conn {
-        AnyConnection::Sqlite(_) => [
-            drop("VIEW", &["temp.import_grant", "temp.import_exclusion"]),
-            drop("TABLE", &["temp.import_grant_mask", "temp.import_exclusion_mask"]),
-            drop("TABLE", &["temp.import_bit"]),
-            tables.iter().map(|table| format!("DROP TABLE IF EXISTS temp.{table}")).collect(),
-        ]
-        .concat(),
-        AnyConnection::Postgres(_) => STAGED
-            .into_iter()
-            .chain(tables)
-            .map(|table| format!("DROP TABLE IF EXISTS pg_temp.{table}"))
-            .collect(),
-    }
+    let views = STAGED.iter().map(|view| format!("DROP VIEW IF EXISTS {schema}.{view}"));
+    let tables = DIFFERENCES.into_iter().chain(KEY_TABLES.iter().map(|(table, _)| *table)).chain([
+        "import_grant_mask",
+        "import_exclusion_mask",
+        "import_bit",
+        "import_tool",
+    ]);
+    views.chain(tables.map(|table| format!("DROP TABLE IF EXISTS {schema}.{table}"))).collect()
 }
 
 fn run_all(conn: &mut AnyConnection, statements: &[String]) -> QueryResult<()> {
@@ -178,7 +148,7 @@ fn run_all(conn: &mut AnyConnection, statements: &[String]) -> QueryResult<()> {
         // The caches of all files are one: where temporary tables fill it, it keeps no page of the target, either.
         // The file itself stays closed to a connection that was opened for reading; its temporary tables are elsewhere.
         AnyConnection::Sqlite(c) => {
-            c.batch_execute("PRAGMA query_only = OFF; PRAGMA main.cache_size = -8000; PRAGMA temp.cache_size = -12000")?;
+            c.batch_execute("PRAGMA query_only = OFF; PRAGMA main.cache_size = -6000; PRAGMA temp.cache_size = -6000")?;
             c.batch_execute(&statements)
         }
         // A session that only reads may make temporary tables in a transaction that says so.
@@ -213,19 +183,17 @@ pub(crate) fn fill_scope(
     for batch in tools.chunks(BATCH) {
         on!(conn, c => diesel::insert_into(import_tool::table).values(batch).execute(c))?;
     }
-    if let AnyConnection::Sqlite(c) = conn {
-        let bits: Vec<_> = scopes
-            .iter()
-            .enumerate()
-            .map(|(place, tool)| {
-                let (block, bit) = bit_of(place);
-                let tool_id = import_bit::tool_id.eq(tool.tool_id);
-                (import_bit::block.eq(block), import_bit::bit.eq(bit), tool_id)
-            })
-            .collect();
-        for batch in bits.chunks(BATCH) {
-            diesel::insert_into(import_bit::table).values(batch).execute(c)?;
-        }
+    let bits: Vec<_> = scopes
+        .iter()
+        .enumerate()
+        .map(|(place, tool)| {
+            let (block, bit) = bit_of(place);
+            let tool_id = import_bit::tool_id.eq(tool.tool_id);
+            (import_bit::block.eq(block), import_bit::bit.eq(bit), tool_id)
+        })
+        .collect();
+    for batch in bits.chunks(BATCH) {
+        on!(conn, c => diesel::insert_into(import_bit::table).values(batch).execute(c))?;
     }
     let mut users = users.peekable();
     while users.peek().is_some() {
@@ -242,11 +210,10 @@ fn bit_of(place: usize) -> (i64, i64) {
     (block, 1 << (place % BITS))
 }
 
-/// A fact by keys, with its tool's place in the scope.
+/// A fact: a user's key, and a tool's place in the scope.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) user_id: i64,
-    pub(crate) tool_id: i64,
     pub(crate) tool_place: usize,
 }
 
@@ -254,24 +221,32 @@ pub(crate) struct Row {
 pub(crate) type Rows<'a> =
     &'a dyn Fn(Pairs, &mut dyn FnMut(Row) -> QueryResult<()>) -> QueryResult<()>;
 
-/// Fills in what the file says; returns how many rows that is.
+/// Fills in what the file says; returns how many facts that is.
 pub(crate) fn fill(conn: &mut AnyConnection, pairs: Pairs, rows: Rows<'_>) -> QueryResult<u64> {
     macro_rules! fill {
-        ($table:ident, $mask_table:ident) => {
+        ($table:ident) => {
             match conn {
                 AnyConnection::Sqlite(c) => {
+                    let mut batch = Vec::with_capacity(BATCH);
                     let mut insert = |batch: &mut Vec<Mask>| {
                         let row = |Mask { user_id, block, mask }| {
                             (
-                                $mask_table::user_id.eq(user_id),
-                                $mask_table::block.eq(block),
-                                $mask_table::mask.eq(mask),
+                                $table::user_id.eq(user_id),
+                                $table::block.eq(block),
+                                $table::mask.eq(mask),
                             )
                         };
                         let values: Vec<_> = batch.drain(..).map(row).collect();
-                        diesel::insert_into($mask_table::table).values(values).execute(c).map(drop)
+                        diesel::insert_into($table::table).values(values).execute(c)
                     };
-                    fill_masks(pairs, rows, &mut insert)
+                    let count = each_mask(pairs, rows, &mut |mask| {
+                        batch.push(mask);
+                        if batch.len() == BATCH { insert(&mut batch).map(drop) } else { Ok(()) }
+                    })?;
+                    if !batch.is_empty() {
+                        insert(&mut batch)?;
+                    }
+                    Ok(count)
                 }
                 AnyConnection::Postgres(c) => {
                     let count = RefCell::new(0);
@@ -287,8 +262,8 @@ pub(crate) fn fill(conn: &mut AnyConnection, pairs: Pairs, rows: Rows<'_>) -> Qu
         };
     }
     match pairs {
-        Pairs::Grants => fill!(import_grant, import_grant_mask),
-        Pairs::Exclusions => fill!(import_exclusion, import_exclusion_mask),
+        Pairs::Grants => fill!(import_grant_mask),
+        Pairs::Exclusions => fill!(import_exclusion_mask),
     }
 }
 
@@ -299,30 +274,26 @@ struct Mask {
     mask: i64,
 }
 
-fn fill_masks(
+/// Shows the facts to `see`, by user and block; returns how many facts there are.
+fn each_mask(
     pairs: Pairs,
     rows: Rows<'_>,
-    insert: &mut dyn FnMut(&mut Vec<Mask>) -> QueryResult<()>,
+    see: &mut dyn FnMut(Mask) -> QueryResult<()>,
 ) -> QueryResult<u64> {
     let mut count = 0;
-    let mut batch: Vec<Mask> = Vec::with_capacity(BATCH);
-    rows(pairs, &mut |Row { user_id, tool_place, .. }| {
+    let mut last: Option<Mask> = None;
+    rows(pairs, &mut |Row { user_id, tool_place }| {
         count += 1;
         let (block, bit) = bit_of(tool_place);
-        match batch.last_mut() {
-            Some(last) if last.user_id == user_id && last.block == block => last.mask |= bit,
-            _ => {
-                if batch.len() == BATCH {
-                    insert(&mut batch)?;
-                }
-                batch.push(Mask { user_id, block, mask: bit });
+        match &mut last {
+            Some(last) if last.user_id == user_id && last.block == block => {
+                last.mask |= bit;
+                Ok(())
             }
+            _ => last.replace(Mask { user_id, block, mask: bit }).map_or(Ok(()), &mut *see),
         }
-        Ok(())
     })?;
-    if !batch.is_empty() {
-        insert(&mut batch)?;
-    }
+    last.map_or(Ok(()), see)?;
     Ok(count)
 }
 
@@ -330,10 +301,8 @@ fn fill_masks(
 fn copy(pairs: Pairs, rows: Rows<'_>, to: &mut dyn io::Write) -> QueryResult<u64> {
     let failed = |error: io::Error| diesel::result::Error::SerializationError(Box::new(error));
     let mut to = io::BufWriter::with_capacity(1 << 16, to);
-    let mut count = 0;
-    rows(pairs, &mut |Row { user_id, tool_id, .. }| {
-        count += 1;
-        writeln!(to, "{user_id}\t{tool_id}").map_err(failed)
+    let count = each_mask(pairs, rows, &mut |Mask { user_id, block, mask }| {
+        writeln!(to, "{user_id}\t{block}\t{mask}").map_err(failed)
     })?;
     to.flush().map_err(failed)?;
     Ok(count)
@@ -344,7 +313,8 @@ pub(crate) fn finish(conn: &mut AnyConnection) -> QueryResult<()> {
     match conn {
         AnyConnection::Sqlite(_) => Ok(()),
         AnyConnection::Postgres(c) => c.batch_execute(
-            "ANALYZE import_grant; ANALYZE import_exclusion; ANALYZE import_user; ANALYZE import_tool",
+            "ANALYZE import_grant_mask; ANALYZE import_exclusion_mask; ANALYZE import_bit; \
+             ANALYZE import_user; ANALYZE import_tool",
         ),
     }
 }
