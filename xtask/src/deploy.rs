@@ -107,7 +107,7 @@ fn deploy(
         revision: project.revision(),
     };
     let artifacts = project.root().join(".omnitool/artifacts");
-    let mut executor = Executor::new(&plan, &mut platform, source, artifacts);
+    let mut executor = Executor::new(&plan, &id, &mut platform, source, artifacts);
     let info = RunInfo { run: id, user: user() };
     let report = run_plan(&plan, &info, &mut executor, &mut sink, &|| interrupt.is_set());
     let (aftermath, serving) = executor.finish();

@@ -156,7 +156,7 @@ fn write_file(export: &Export, file: PathBuf, format: Format) -> Result<Outcome,
     match format {
         Format::Text => print(&success(&exported, &file))?,
         Format::Json => print_json(&Report {
-            summary: summary(&exported),
+            summary: exported.counts.to_string(),
             environment: export.environment(),
             file,
             exported,
@@ -236,15 +236,7 @@ fn success(exported: &Exported, file: &Path) -> String {
         "[SUCCESS] Successfully exported {} grants to {}\n",
         exported.grants_and_wildcards(),
         file.display()
-    ) + &format!("  {}\n", summary(exported))
-}
-
-fn summary(exported: &Exported) -> String {
-    let counts = exported.counts;
-    format!(
-        "{} for one user, {} for everyone, {} exclusions",
-        counts.grants, counts.wildcards, counts.exclusions
-    )
+    ) + &format!("  {}\n", exported.counts)
 }
 
 /// Prints to stderr; nobody is left to tell where that is closed.

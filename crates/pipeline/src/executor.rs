@@ -111,14 +111,16 @@ pub struct Executor<'a> {
     source: ArtifactSource,
     artifacts: PathBuf,
     variables: Vec<Variable>,
+    run: String,
     aftermath: Aftermath,
 }
 
 impl<'a> Executor<'a> {
     /// Will perform the actions of `plan` on `platform`, with an artifact from `source` that is kept in the folder
-    /// `artifacts`.
+    /// `artifacts`. Programs learn the id `run`, so that what they write down can name it.
     pub fn new(
         plan: &Plan,
+        run: &str,
         platform: &'a mut dyn Platform,
         source: ArtifactSource,
         artifacts: PathBuf,
@@ -128,6 +130,7 @@ impl<'a> Executor<'a> {
             source,
             artifacts,
             variables: plan.variables().to_vec(),
+            run: run.to_owned(),
             aftermath: Aftermath::default(),
         }
     }
@@ -144,6 +147,8 @@ impl<'a> Executor<'a> {
         call: &ProgramCall,
         watch: &mut Watch<'_>,
     ) -> Result<Performed, ActionError> {
+        let variables = vec![Variable::plain("OMNITOOL_RUN_ID", &self.run)];
+        let call = &ProgramCall { variables, ..call.clone() };
         let result = match call.place {
             Place::Release(release) => self.platform.run_program(release, call, watch),
             Place::Here => {

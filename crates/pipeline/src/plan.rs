@@ -50,6 +50,7 @@ impl Site {
             program,
             arguments: arguments.iter().chain(&common).map(|&text| text.to_owned()).collect(),
             place,
+            variables: Vec::new(),
             purpose: Purpose::Look,
             limit: PROGRAM_LIMIT,
         }

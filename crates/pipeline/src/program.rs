@@ -167,7 +167,7 @@ pub fn run_program(
     variables: &[Variable],
     watch: &mut Watch<'_>,
 ) -> Result<ProgramOutput, RunProgramError> {
-    let ProgramCall { program, arguments, place: _, purpose, limit } = call;
+    let ProgramCall { program, arguments, place: _, variables: own, purpose, limit } = call;
     let limit: Duration = *limit;
     let path = programs.join(program);
     if !path.is_file() {
@@ -175,7 +175,7 @@ pub fn run_program(
     }
     let command = CommandLine::new(path, folder)
         .arguments(arguments.iter().cloned())
-        .variables(variables.iter().cloned());
+        .variables(variables.iter().chain(own).cloned());
     let Finished { status, stdout, stderr_tail } =
         process::run(&command, Stdout::Keep, Some(limit), watch)?;
     let Ok(mut answer) = serde_json::from_slice::<Answer>(&stdout) else {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandLine, ReleaseId, command::quoted};
+use crate::{CommandLine, ReleaseId, Variable, command::quoted};
 
 /// The stable name of a step, as it stands in flags, journals and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -154,6 +154,8 @@ pub struct ProgramCall {
     pub arguments: Vec<String>,
     /// Where it runs.
     pub place: Place,
+    /// What it gets besides the variables of the environment.
+    pub variables: Vec<Variable>,
     /// What the run needs it for.
     pub purpose: Purpose,
     /// How long it may take.

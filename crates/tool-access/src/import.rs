@@ -7,7 +7,7 @@ use omnitool_environment::EnvironmentName;
 
 use crate::{Author, Counts, FactKind, Origin, file::ReadAccessFileError, store};
 
-mod plan;
+pub(crate) mod plan;
 mod resolve;
 mod saved;
 

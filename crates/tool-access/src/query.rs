@@ -1,8 +1,10 @@
 //! What other services ask.
 
+use std::fmt;
+
 use omnitool_database::AnyConnection;
 
-use crate::store;
+use crate::{import::plan::plural, store};
 
 /// A tool as a user's dashboard shows it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +44,20 @@ impl Counts {
     #[must_use]
     pub const fn total(self) -> u64 {
         self.grants + self.wildcards + self.exclusions
+    }
+}
+
+/// `18 grants, 1 exclusion`; kinds of which there are none are left out.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grants, wildcards, exclusions } = *self;
+        let parts: Vec<String> =
+            [(grants, "grant"), (wildcards, "wildcard"), (exclusions, "exclusion")]
+                .into_iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, kind)| plural(count, kind))
+                .collect();
+        if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join(", ")) }
     }
 }
 

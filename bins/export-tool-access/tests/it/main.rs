@@ -100,7 +100,7 @@ fn an_export_goes_where_it_is_committed(db: TestDatabase) {
     insta::allow_duplicates! {
         insta::assert_snapshot!(output.success(), @r"
         [SUCCESS] Successfully exported 2 grants to data/tool_access_exports/local_tool_access.json
-          1 for one user, 1 for everyone, 1 exclusions
+          1 grant, 1 wildcard, 1 exclusion
         ");
         insta::assert_snapshot!(read(&project, DEFAULT), @r#"
         {
@@ -192,7 +192,7 @@ fn json_carries_counts_and_a_summary(db: TestDatabase) {
     insta::allow_duplicates! {
         insta::assert_snapshot!(output, @r#"
         {
-          "summary": "1 for one user, 1 for everyone, 1 exclusions",
+          "summary": "1 grant, 1 wildcard, 1 exclusion",
           "environment": "local",
           "file": "x.json",
           "grants": 1,

@@ -461,7 +461,7 @@ fn a_line_of_a_gigabyte_is_refused_in_bounded_memory_and_changes_nothing() {
     }
     let mut command = project.command("sh");
     command.args(["-c", "ulimit -v 262144; exec \"$0\" --source long.json", PROGRAM]);
-    command.env("DATABASE_URL", db.url());
+    command.env("DATABASE_URL", db.url().expose());
     let error = project.output(command).failure(1);
     assert!(error.contains("line 1, column 16431"), "{error}");
     assert!(error.contains("a text of more than 16384 bytes"), "{error}");

@@ -150,7 +150,7 @@ impl Project {
             revision: None,
         };
         let artifacts = self.root().join(".omnitool/artifacts");
-        let mut executor = Executor::new(&plan, &mut platform, source, artifacts);
+        let mut executor = Executor::new(&plan, "run", &mut platform, source, artifacts);
         let mut events = Events::default();
         let info = RunInfo { run: "run".to_owned(), user: "ann".to_owned() };
         let report = run(&plan, &info, &mut executor, &mut events, interrupted);

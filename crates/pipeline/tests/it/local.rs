@@ -84,6 +84,19 @@ fn passwords_and_the_database_url_are_in_no_event() {
 }
 
 #[test]
+fn programs_learn_which_run_they_are_part_of() {
+    let project = Project::new();
+    for program in ["import-tool-access", "smoke-tests"] {
+        project.program(program, r#"echo "{\"summary\":\"part of $OMNITOOL_RUN_ID\"}""#);
+    }
+    let ran = project.deploy();
+    for id in [StepId::ImportAccess, StepId::Smoke] {
+        let step = ran.report.steps.iter().find(|step| step.id == id).unwrap();
+        assert_eq!(step.evidence, ["part of run"]);
+    }
+}
+
+#[test]
 fn the_app_that_served_serves_again_when_the_new_one_does_not_come_up() {
     let project = Project::new();
     project.deploy();

@@ -131,7 +131,7 @@ impl ImportPlan {
         }
         for (verb, counts) in [(add, self.added), (remove, self.removed)] {
             if counts != Counts::default() {
-                parts.push(format!("{verb} {}", Kinds(counts)));
+                parts.push(format!("{verb} {}", counts));
             }
         }
         let skipped = self.skipped.unknown_users + self.skipped.deleted_tools;
@@ -190,15 +190,15 @@ impl ImportPlan {
                 None => writeln!(f, "  tool `{old}` is deleted: its facts are skipped")?,
             }
         }
-        writeln!(f, "  read      {}", Kinds(self.read))?;
-        writeln!(f, "  added     {}", Kinds(self.added))?;
+        writeln!(f, "  read      {}", self.read)?;
+        writeln!(f, "  added     {}", self.added)?;
         list_facts(f, '+', &self.additions, self.added.total(), shown)?;
         writeln!(f, "  present   {}", facts(self.present))?;
         let Skipped { unknown_users, deleted_tools } = self.skipped;
         writeln!(f, "  skipped   {}", facts(unknown_users + deleted_tools))?;
         writeln!(f, "  refused   {}", facts(self.refused))?;
         if self.mode != Mode::Merge {
-            writeln!(f, "  removed   {}", Kinds(self.removed))?;
+            writeln!(f, "  removed   {}", self.removed)?;
             list_facts(f, '-', &self.removals, self.removed.total(), shown)?;
         }
         if self.unknown_user_count > 0 {
@@ -291,22 +291,6 @@ fn rest(f: &mut dyn fmt::Write, count: u64, listed: usize) -> fmt::Result {
     match count.saturating_sub(listed as u64) {
         0 => Ok(()),
         more => writeln!(f, "    … and {more} more"),
-    }
-}
-
-/// Counts by kind, such as `3 grants, 1 exclusion`.
-pub(crate) struct Kinds(pub(crate) Counts);
-
-impl fmt::Display for Kinds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { grants, wildcards, exclusions } = self.0;
-        let parts: Vec<String> =
-            [(grants, "grant"), (wildcards, "wildcard"), (exclusions, "exclusion")]
-                .into_iter()
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, kind)| plural(count, kind))
-                .collect();
-        if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join(", ")) }
     }
 }
 
