@@ -251,6 +251,7 @@ fn json_carries_the_plan_and_a_summary(db: TestDatabase) {
           "scope": 2,
           "skipped": {
             "deleted_tools": 0,
+            "duplicates": 0,
             "unknown_users": 1
           },
           "source": "small.json",

@@ -74,6 +74,16 @@ pub struct Skipped {
     pub unknown_users: u64,
     /// About tools that are deleted.
     pub deleted_tools: u64,
+    /// That a flat list has again.
+    pub duplicates: u64,
+}
+
+impl Skipped {
+    /// All that are skipped, for whatever reason.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.unknown_users + self.deleted_tools + self.duplicates
+    }
 }
 
 /// A tool that the file names by an older name.
@@ -131,10 +141,10 @@ impl ImportPlan {
         }
         for (verb, counts) in [(add, self.added), (remove, self.removed)] {
             if counts != Counts::default() {
-                parts.push(format!("{verb} {}", counts));
+                parts.push(format!("{verb} {counts}"));
             }
         }
-        let skipped = self.skipped.unknown_users + self.skipped.deleted_tools;
+        let skipped = self.skipped.total();
         if skipped > 0 {
             parts.push(format!("skipped {}", facts(skipped)));
         }
@@ -194,12 +204,14 @@ impl ImportPlan {
         writeln!(f, "  added     {}", self.added)?;
         list_facts(f, '+', &self.additions, self.added.total(), shown)?;
         writeln!(f, "  present   {}", facts(self.present))?;
-        let Skipped { unknown_users, deleted_tools } = self.skipped;
-        writeln!(f, "  skipped   {}", facts(unknown_users + deleted_tools))?;
+        writeln!(f, "  skipped   {}", facts(self.skipped.total()))?;
         writeln!(f, "  refused   {}", facts(self.refused))?;
         if self.mode != Mode::Merge {
             writeln!(f, "  removed   {}", self.removed)?;
             list_facts(f, '-', &self.removals, self.removed.total(), shown)?;
+        }
+        if self.skipped.duplicates > 0 {
+            writeln!(f, "  {} in the file more than once", facts(self.skipped.duplicates))?;
         }
         if self.unknown_user_count > 0 {
             writeln!(f, "  {} unknown here", plural(self.unknown_user_count, "user"))?;

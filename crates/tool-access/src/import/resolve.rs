@@ -63,7 +63,8 @@ pub(super) fn plan(
     let staged = resolved.stage(conn)?;
     let differences = store::import::diff(conn, reach, staged)?;
     let deleted_tools = resolved.deleted_facts();
-    let skipped = Skipped { unknown_users: unknown_facts, deleted_tools };
+    let duplicates = resolved.duplicates();
+    let skipped = Skipped { unknown_users: unknown_facts, deleted_tools, duplicates };
     let read = resolved.read();
     let added = differences.missing;
     let removed = match request.mode {
@@ -80,7 +81,7 @@ pub(super) fn plan(
         file_sha256: resolved.sha256.clone(),
         read,
         added,
-        present: read.total() - added.total() - unknown_facts - deleted_tools,
+        present: read.total() - added.total() - skipped.total(),
         skipped,
         refused: 0,
         removed,
@@ -306,6 +307,19 @@ impl Resolved {
             _ => read.grants += self.unknown_emails.iter().map(|(_, grants)| grants).sum::<u64>(),
         }
         read
+    }
+
+    /// How many grants of a flat list are there again. Where a flag narrows the list, only different ones were counted.
+    fn duplicates(&self) -> u64 {
+        match (self.header.grants, &self.only_users, &self.only_tools) {
+            (Some(grants), None, None) => {
+                let by_tool = self.facts.tools.values().filter_map(|tool| tool.granted.as_ref());
+                let different: u64 = by_tool.map(UserSet::len).sum();
+                let by_email: u64 = self.unknown_emails.iter().map(|(_, grants)| grants).sum();
+                grants.saturating_sub(different + by_email)
+            }
+            _ => 0,
+        }
     }
 
     fn deleted_facts(&self) -> u64 {

@@ -124,7 +124,7 @@ pub(crate) fn import(
         Approval::Apply
     })?;
     assert_eq!(plan_json(&plan), plan_json(&seen.into_inner().unwrap()));
-    let skipped = plan.skipped.unknown_users + plan.skipped.deleted_tools;
+    let skipped = plan.skipped.total();
     assert_eq!(plan.read.total(), plan.added.total() + plan.present + skipped + plan.refused);
     Ok(plan)
 }
