@@ -11,9 +11,12 @@ use std::{
 use clap::{Parser, Subcommand};
 use omnitool_backup::{
     BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Kind, Pin,
-    PrunePlan, UnsupportedDatabaseError, capture, find_environment, for_url, set_pin, verify,
+    Progress, PrunePlan, Step, UnsupportedDatabaseError, capture, find_environment, for_url,
+    set_pin, verify,
 };
-use omnitool_cli::{Failure, Format, Outcome, Program, Target, TargetArgs, spinner};
+use omnitool_cli::{
+    Failure, Format, Outcome, Program, ProgressBar, Target, TargetArgs, progress_bar, spinner,
+};
 
 use self::report::{Applied, Checked};
 
@@ -156,11 +159,40 @@ fn run_capture(
     format: Format,
 ) -> Result<Outcome, Failure> {
     let store = for_url(&target.database_url).map_err(unsupported_failure)?;
-    let progress = spinner(&format!("Backing up {}", catalog.environment()));
-    let result = capture(catalog, &*store, kind, release);
-    progress.finish_and_clear();
+    let mut shown = Shown::new(&format!("Backing up {}", catalog.environment()));
+    let result = capture(catalog, &*store, kind, release, &mut |progress| shown.update(progress));
+    drop(shown);
     let backup = result.map_err(|error| capture_failure(error, catalog.folder()))?;
     report::captured(catalog, backup, format)
+}
+
+/// Shows how far a step has come, where a person looks at it.
+struct Shown {
+    bar: ProgressBar,
+    step: Option<Step>,
+}
+
+impl Shown {
+    fn new(label: &str) -> Self {
+        Self { bar: spinner(label), step: None }
+    }
+
+    fn update(&mut self, Progress { step, done, total }: Progress) {
+        if self.step.replace(step) != Some(step) {
+            self.bar.finish_and_clear();
+            self.bar = match total {
+                Some(total) => progress_bar(step.as_str(), total),
+                None => spinner(step.as_str()),
+            };
+        }
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 fn run_verify(catalog: &Catalog, id: Option<BackupId>, format: Format) -> Result<Outcome, Failure> {

@@ -9,10 +9,12 @@ use chrono::Utc;
 use clap::Parser;
 use omnitool_backup::{
     BackupId, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, PlanRollbackError,
-    RestoreError, RollbackPlan, UnsupportedDatabaseError, Wanted, find_environment, for_url,
+    Progress, RestoreError, RollbackPlan, Step, UnsupportedDatabaseError, Wanted, find_environment,
+    for_url,
 };
 use omnitool_cli::{
-    Failure, Format, Outcome, Program, TargetArgs, confirm_phrase, print, print_json, spinner,
+    Failure, Format, Outcome, Program, ProgressBar, TargetArgs, confirm_phrase, print, print_json,
+    progress_bar, spinner,
 };
 use omnitool_environment::EnvironmentName;
 use serde::Serialize;
@@ -147,15 +149,45 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         })?;
     }
 
-    let progress = spinner("Restoring");
-    let result = plan.apply(&catalog, &*store);
-    progress.finish_and_clear();
+    let mut shown = Shown::new("Restoring");
+    let result =
+        plan.apply(&catalog, &*store, &mut |_| Ok(()), &mut |progress| shown.update(progress));
+    drop(shown);
     let safety_backup = result.map_err(|error| restore_failure(error, environment))?.safety_backup;
     let undo = safety_backup.map(|id| {
         format!("rollback-migration --env {environment} --backup {id}{}", args.folder_flag())
     });
     let summary = format!("Rolled back {environment} to {}, verified", plan.target.label);
     finish(args.format, "done", summary, plan, safety_backup, undo)
+}
+
+/// Shows how far a step has come, where a person looks at it.
+struct Shown {
+    bar: ProgressBar,
+    step: Option<Step>,
+}
+
+impl Shown {
+    fn new(label: &str) -> Self {
+        Self { bar: spinner(label), step: None }
+    }
+
+    fn update(&mut self, Progress { step, done, total }: Progress) {
+        if self.step.replace(step) != Some(step) {
+            self.bar.finish_and_clear();
+            self.bar = match total {
+                Some(total) => progress_bar(step.as_str(), total),
+                None => spinner(step.as_str()),
+            };
+        }
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 fn finish(

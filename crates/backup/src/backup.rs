@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use omnitool_environment::EnvironmentName;
 
 use crate::{
-    BackupId, Catalog, CatalogError, Contents, CopyError, InspectError, Kind, Manifest, Method,
+    BackupId, Catalog, CatalogError, Contents, CopyError, InspectError, Kind, Manifest, Progress,
     ReadDatabaseError, Store, Verified, digest, manifest::NewManifest,
 };
 
@@ -101,6 +101,7 @@ pub fn capture(
     store: &dyn Store,
     kind: Kind,
     release: Option<&str>,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest, CaptureError> {
     let wanted = catalog.environment();
     match store.stamp()? {
@@ -110,7 +111,7 @@ pub fn capture(
     let created_at = now();
     let reservation = catalog.reserve()?;
     let partial = reservation.partial();
-    store.copy_to(&partial)?;
+    store.copy_to(&partial, progress)?;
     reservation.sync()?;
     let fingerprint = digest::of_file(&partial).map_err(CaptureError::Hash)?;
     let contents = store.system().inspect(&partial)?;
@@ -127,7 +128,7 @@ pub fn capture(
         schema_version: contents.schema_version,
         release: release.map(ToOwned::to_owned),
         rows: contents.rows,
-        verified: Verified { when: now(), how: Method::OpenedCopy },
+        verified: Verified { when: now(), how: store.system().method() },
     }
     .into();
     reservation.publish(&manifest)?;
@@ -143,7 +144,7 @@ pub fn verify(catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> 
     let backup = catalog.find(id)?;
     let result = check(catalog, &backup);
     let verified = match &result {
-        Ok(_) => Some(Verified { when: now(), how: Method::OpenedCopy }),
+        Ok(_) => Some(Verified { when: now(), how: backup.system.method() }),
         // It may be good; it only cannot be read now.
         Err(VerifyError::Hash { .. }) => backup.verified,
         Err(_) => None,

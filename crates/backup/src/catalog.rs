@@ -239,7 +239,9 @@ impl Catalog {
         let ours = name.starts_with(TEMPORARY)
             || BackupId::of_file(name).is_some_and(|id| {
                 let of_capture = name.starts_with(&partial_name(id))
-                    || name.ends_with(&format!(".{}", System::Sqlite.extension()));
+                    || System::ALL
+                        .iter()
+                        .any(|system| name.ends_with(&format!(".{}", system.extension())));
                 of_capture && !self.folder.join(manifest_name(id)).exists()
             });
         let is_file = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());

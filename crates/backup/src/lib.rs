@@ -16,6 +16,7 @@ pub use manifest::{Kind, Manifest, Method, ParseManifestError, System, Verified}
 pub use retention::{Kept, PruneFailure, PrunePlan, Pruned, Reason};
 pub use rollback::{PlanRollbackError, RollbackPlan, RolledBack, TableLoss, Target, Wanted};
 pub use store::{
-    Contents, CopyError, FindEnvironmentError, InspectError, Interrupted, Left, ReadDatabaseError,
-    RestoreError, RestoreRequest, Store, UnsupportedDatabaseError, find_environment, for_url,
+    Cause, Contents, CopyError, DropOldError, FindEnvironmentError, InspectError, Interrupted,
+    Left, OldDatabase, Progress, ReadDatabaseError, RestoreError, RestoreHooks, RestoreRequest,
+    Safety, Step, Store, UnsupportedDatabaseError, find_environment, for_url,
 };

@@ -52,6 +52,8 @@ pub struct Manifest {
 pub enum System {
     /// The file is a SQLite database.
     Sqlite,
+    /// The file is a dump of a PostgreSQL database.
+    Postgres,
 }
 
 /// Why a backup was taken.
@@ -83,6 +85,8 @@ pub struct Verified {
 pub enum Method {
     /// The file was opened as a database: integrity, foreign keys, rows of every table, schema version; and its SHA-256.
     OpenedCopy,
+    /// The dump was read to its end: its structure, rows of every table, schema version; and its SHA-256.
+    ReadDump,
 }
 
 /// Why a manifest cannot be trusted.
@@ -250,17 +254,39 @@ impl Method {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenedCopy => "opened-copy",
+            Self::ReadDump => "read-dump",
         }
     }
 }
 
 impl System {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+
     /// What a backup's file ends with, without the dot.
     #[must_use]
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite3",
+            Self::Postgres => "pgdump",
         }
+    }
+
+    /// How its backups are found to be good.
+    pub(crate) const fn method(self) -> Method {
+        match self {
+            Self::Sqlite => Method::OpenedCopy,
+            Self::Postgres => Method::ReadDump,
+        }
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        })
     }
 }
 

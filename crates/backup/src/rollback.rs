@@ -7,13 +7,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use omnitool_environment::EnvironmentName;
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use serde::Serialize;
 
 use crate::{
     BackupId, Catalog, CatalogError, Contents, InspectError, Interrupted, Kind, Left, Listing,
-    Manifest, ReadDatabaseError, RestoreError, RestoreRequest, Store, System, VerifyError, backup,
-    digest, store::sqlite::SESSION_TABLE,
+    Manifest, OldDatabase, Progress, ReadDatabaseError, RestoreError, RestoreHooks, RestoreRequest,
+    Store, System, VerifyError, backup, digest, store::SESSION_TABLE,
 };
 
 /// Which backup somebody wants back.
@@ -45,6 +45,8 @@ pub struct RollbackPlan {
     pub database_exists: bool,
     /// What an earlier rollback left that was killed; this one cleans up.
     pub interrupted: Option<Interrupted>,
+    /// The database with the backup's content that the last rollback kept: putting it back is a change of names.
+    pub old_database: Option<OldDatabase>,
     #[serde(skip)]
     contents: Contents,
 }
@@ -136,6 +138,16 @@ pub enum PlanRollbackError {
         /// The backup.
         label: String,
     },
+    /// It is a backup of another database system.
+    #[error("the backup {label} is one of a {found} database, and the live database is {wanted}")]
+    System {
+        /// The backup.
+        label: String,
+        /// What it is a backup of.
+        found: System,
+        /// What the live database is.
+        wanted: System,
+    },
     /// It was made by a newer build.
     #[error("the backup {label} belongs to a newer build: this one does not know its migrations {}", .versions.join(", "))]
     Newer {
@@ -175,9 +187,14 @@ impl RollbackPlan {
         let environment = catalog.environment();
         // First of all, before the safety backup could be taken for the latest one.
         let (target, contents) = match wanted {
-            Wanted::File(file) => from_file(file, environment)?,
-            _ => from_catalog(catalog, wanted)?,
+            Wanted::File(file) => from_file(file, store.system(), environment)?,
+            _ => from_catalog(catalog, wanted, store.system())?,
         };
+        let old_database = store
+            .old_databases()
+            .map_err(PlanRollbackError::Live)?
+            .into_iter()
+            .rfind(|old| old.safety_backup.is_some_and(|id| id.to_string() == target.label));
         let live = store.live().map_err(PlanRollbackError::Live)?;
         if let Some(live) = &live {
             check_live(live, environment)?;
@@ -189,32 +206,41 @@ impl RollbackPlan {
             losses: live.as_ref().map(|live| losses(live, &contents)).unwrap_or_default(),
             database_exists: live.is_some(),
             interrupted: store.interrupted().map_err(PlanRollbackError::Live)?,
+            old_database,
             target,
             contents,
         })
     }
 
-    /// Takes the safety backup and replaces the database's content.
+    /// Lets `check` look at the staged backup, takes the safety backup and replaces the database's content.
     ///
     /// # Errors
     ///
     /// Fails where any part of it does; the database is then unchanged.
-    pub fn apply(&self, catalog: &Catalog, store: &dyn Store) -> Result<RolledBack, RestoreError> {
+    pub fn apply(
+        &self,
+        catalog: &Catalog,
+        store: &dyn Store,
+        check: &mut dyn FnMut(&DatabaseUrl) -> Result<(), String>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<RolledBack, RestoreError> {
         let request = RestoreRequest {
             label: &self.target.label,
             file: &self.target.file,
             sha256: &self.target.sha256,
             contents: &self.contents,
             environment: self.environment,
+            old: self.old_database.as_ref(),
         };
         let mut safety_backup = None;
-        store.restore(&request, &mut || {
+        let mut safety = |progress: &mut dyn FnMut(Progress)| {
             if self.database_exists {
-                let taken = backup::capture(catalog, store, Kind::BeforeRollback, None)?;
+                let taken = backup::capture(catalog, store, Kind::BeforeRollback, None, progress)?;
                 safety_backup = Some(taken.id);
             }
             Ok(safety_backup)
-        })?;
+        };
+        store.restore(&request, &mut RestoreHooks { progress, check, safety: &mut safety })?;
         Ok(RolledBack { safety_backup })
     }
 }
@@ -222,8 +248,13 @@ impl RollbackPlan {
 fn from_catalog(
     catalog: &Catalog,
     wanted: &Wanted,
+    system: System,
 ) -> Result<(Target, Contents), PlanRollbackError> {
-    let (backup, why) = choose(catalog, wanted)?;
+    let (backup, why) = choose(catalog, wanted, system)?;
+    if backup.system != system {
+        let (label, found) = (backup.id.to_string(), backup.system);
+        return Err(PlanRollbackError::System { label, found, wanted: system });
+    }
     let contents = backup::check(catalog, &backup)?;
     let label = backup.id.to_string();
     let schema_version = check_ours(&label, &contents)?;
@@ -247,9 +278,10 @@ fn from_catalog(
 
 fn from_file(
     file: &Path,
+    system: System,
     environment: EnvironmentName,
 ) -> Result<(Target, Contents), PlanRollbackError> {
-    let contents = System::Sqlite.inspect(file)?;
+    let contents = system.inspect(file)?;
     // After the first look, which refuses folders, links and pipes.
     let digest::Fingerprint { size, sha256 } =
         digest::of_file(file).map_err(PlanRollbackError::Hash)?;
@@ -271,7 +303,11 @@ fn from_file(
     Ok((target, contents))
 }
 
-fn choose(catalog: &Catalog, wanted: &Wanted) -> Result<(Manifest, String), PlanRollbackError> {
+fn choose(
+    catalog: &Catalog,
+    wanted: &Wanted,
+    system: System,
+) -> Result<(Manifest, String), PlanRollbackError> {
     let (environment, folder) = (catalog.environment(), catalog.folder().to_owned());
     match wanted {
         Wanted::Backup(id) => Ok((catalog.find(*id)?, "it was named with --backup".to_owned())),
@@ -279,17 +315,24 @@ fn choose(catalog: &Catalog, wanted: &Wanted) -> Result<(Manifest, String), Plan
             .list()?
             .backups
             .into_iter()
-            .rfind(|backup| backup.kind == Kind::BeforeRollback && backup.verified.is_some())
+            .rfind(|backup| {
+                let is_safety_copy = backup.kind == Kind::BeforeRollback;
+                is_safety_copy && backup.verified.is_some() && backup.system == system
+            })
             .map(|backup| (backup, "the newest verified safety backup of a rollback".to_owned()))
             .ok_or(PlanRollbackError::NothingToUndo { environment, folder }),
-        Wanted::Latest | Wanted::File(_) => latest(catalog.list()?).map_err(|passed_over| {
-            PlanRollbackError::NoBackup { environment, folder, passed_over }
-        }),
+        Wanted::Latest | Wanted::File(_) => {
+            latest(catalog.list()?, system).map_err(|passed_over| PlanRollbackError::NoBackup {
+                environment,
+                folder,
+                passed_over,
+            })
+        }
     }
 }
 
 /// The newest verified backup that is no safety copy, and why; or which were passed over.
-fn latest(listing: Listing) -> Result<(Manifest, String), Vec<String>> {
+fn latest(listing: Listing, system: System) -> Result<(Manifest, String), Vec<String>> {
     let Listing { backups, broken } = listing;
     let mut candidates: Vec<(BackupId, Result<Manifest, &str>)> = broken
         .into_iter()
@@ -298,6 +341,7 @@ fn latest(listing: Listing) -> Result<(Manifest, String), Vec<String>> {
             let reason = match (&backup.verified, backup.kind) {
                 (_, Kind::BeforeRollback) => Err("a safety copy"),
                 (None, _) => Err("not verified"),
+                _ if backup.system != system => Err("one of another database system"),
                 (Some(_), _) => Ok(()),
             };
             (backup.id, reason.map(|()| backup))
@@ -389,6 +433,7 @@ impl fmt::Display for RollbackPlan {
             minutes_since,
             database_exists,
             interrupted,
+            old_database,
             contents: _,
         } = self;
         if let Some(interrupted) = interrupted {
@@ -407,6 +452,9 @@ impl fmt::Display for RollbackPlan {
         writeln!(f, "  release that fits: {}", target.fitting_release())?;
         if let Some(from) = target.comes_from {
             writeln!(f, "  it comes from {from} and will be stamped {environment}")?;
+        }
+        if let Some(OldDatabase { name, .. }) = old_database {
+            writeln!(f, "  the database with this content is still there as {name}")?;
         }
         if !database_exists {
             return writeln!(f, "Nothing is lost: there is no database now.");
@@ -433,7 +481,7 @@ impl fmt::Display for RollbackPlan {
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { restoring, safety_backup, left } = self;
+        let Self { restoring, safety_backup, left, leftovers } = self;
         f.write_str("An earlier rollback")?;
         if let Some(restoring) = restoring {
             write!(f, " to {restoring}")?;
@@ -446,9 +494,12 @@ impl fmt::Display for Interrupted {
                 " was killed after it had replaced the database: what it restored is in place."
             }
         })?;
-        match (left, safety_backup) {
-            (Left::New, Some(id)) => write!(f, " Its safety backup is {id}."),
-            _ => Ok(()),
+        if let (Left::New, Some(id)) = (left, safety_backup) {
+            write!(f, " Its safety backup is {id}.")?;
         }
+        if !leftovers.is_empty() {
+            write!(f, " This one removes what it left: {}.", leftovers.join(", "))?;
+        }
+        Ok(())
     }
 }

@@ -1,17 +1,25 @@
 //! The database systems: how each is copied, looked at and put back. All of this crate's SQL is below here.
 
-pub(crate) mod sqlite;
+mod error;
+mod postgres;
+mod sqlite;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use omnitool_database::{OpenError, migration::MigrateError, stamp::ReadStampError};
+use chrono::{DateTime, Utc};
 use omnitool_environment::{DatabaseKind, DatabaseUrl, EnvironmentName};
 
+pub use self::error::{
+    Cause, CopyError, DropOldError, FindEnvironmentError, InspectError, ReadDatabaseError,
+    RestoreError, UnsupportedDatabaseError,
+};
 use crate::{BackupId, CaptureError, manifest::System};
+
+/// Who is logged in. A restore leaves it empty: logging out must not be undone.
+pub(crate) const SESSION_TABLE: &str = "user_session";
 
 /// An environment's database: what backups are taken of and restored into.
 ///
@@ -42,7 +50,7 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// Fails where the database cannot be read or the file cannot be written.
-    fn copy_to(&self, file: &Path) -> Result<(), CopyError>;
+    fn copy_to(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError>;
 
     /// What an earlier restore left behind because it was killed.
     ///
@@ -51,20 +59,76 @@ pub trait Store: Send + Sync {
     /// Fails where the database or what lies beside it cannot be read.
     fn interrupted(&self) -> Result<Option<Interrupted>, ReadDatabaseError>;
 
-    /// Replaces the whole database by a backup, or leaves it as it was.
-    ///
-    /// `safety` is called when nobody else can write any more and nothing has changed yet; where there is something to
-    /// save, it takes the safety backup.
+    /// Replaces the whole database by a backup, or leaves it as it was. It first removes what a killed restore left.
     ///
     /// # Errors
     ///
-    /// Fails where the backup is not what the request says, another restore runs, the safety backup fails, or the result
-    /// is not what it should be; the database is then unchanged.
+    /// Fails where the backup is not what the request says, another restore runs, a hook fails, or the result is not what
+    /// it should be; the database is then unchanged.
     fn restore(
         &self,
         request: &RestoreRequest<'_>,
-        safety: &mut dyn FnMut() -> Result<Option<BackupId>, CaptureError>,
+        hooks: &mut RestoreHooks<'_>,
     ) -> Result<(), RestoreError>;
+
+    /// The databases that restores replaced and kept under other names, oldest first. Systems that replace the content in
+    /// place keep none.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the server cannot be asked.
+    fn old_databases(&self) -> Result<Vec<OldDatabase>, ReadDatabaseError> {
+        Ok(Vec::new())
+    }
+
+    /// Drops one of [`Self::old_databases`]; one that is gone already is as good.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the server cannot be reached or refuses.
+    fn drop_old(&self, _old: &OldDatabase) -> Result<(), DropOldError> {
+        Ok(())
+    }
+}
+
+/// What a restore asks of its caller on the way: first `check`, then `safety`.
+pub struct RestoreHooks<'a> {
+    /// Is told how far it has come.
+    pub progress: &'a mut dyn FnMut(Progress),
+    /// Looks at the staged copy, stamped and without sessions as it will be in place; nothing was replaced yet, and what it
+    /// answers stops the restore.
+    pub check: &'a mut dyn FnMut(&DatabaseUrl) -> Result<(), String>,
+    /// Takes the safety backup, where there is something to save. It is called when nobody else can write any more and
+    /// nothing has changed yet, with what to tell its progress.
+    pub safety: &'a mut Safety<'a>,
+}
+
+/// Takes a safety backup and names it.
+pub type Safety<'a> =
+    dyn FnMut(&mut dyn FnMut(Progress)) -> Result<Option<BackupId>, CaptureError> + 'a;
+
+/// How far something has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub step: Step,
+    /// Bytes that are done.
+    pub done: u64,
+    /// Bytes in all, where that is known.
+    pub total: Option<u64>,
+}
+
+/// What takes its time in a capture or a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The database is copied into a file.
+    Copy,
+    /// The backup is copied to where the live database is.
+    Stage,
+    /// A copy is checked.
+    Check,
+    /// The content of the live database is replaced.
+    Replace,
 }
 
 /// What is in a database or a backup.
@@ -95,6 +159,19 @@ pub struct RestoreRequest<'a> {
     pub contents: &'a Contents,
     /// What to stamp the result as.
     pub environment: EnvironmentName,
+    /// A database with the same content that is still there, so that putting it back is a change of names.
+    pub old: Option<&'a OldDatabase>,
+}
+
+/// A database that a restore replaced and kept under another name.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OldDatabase {
+    /// Its name.
+    pub name: String,
+    /// When it was replaced, where that is known (UTC).
+    pub replaced_at: Option<DateTime<Utc>>,
+    /// The safety backup that was taken of it, when nobody could write to it any more.
+    pub safety_backup: Option<BackupId>,
 }
 
 /// A restore that was killed. Whatever the moment, the database is whole.
@@ -106,6 +183,8 @@ pub struct Interrupted {
     pub safety_backup: Option<BackupId>,
     /// What the database is now.
     pub left: Left,
+    /// What it left besides, by name: files, or databases. The next restore removes them.
+    pub leftovers: Vec<String>,
 }
 
 /// What a killed restore left.
@@ -118,175 +197,6 @@ pub enum Left {
     New,
 }
 
-/// There is no way yet to back up this kind of database.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot back up or restore the PostgreSQL database {url}: only SQLite is supported so far")]
-pub struct UnsupportedDatabaseError {
-    /// The database, without its password.
-    pub url: String,
-}
-
-/// Why it is unclear which environment's backups are meant.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FindEnvironmentError {
-    /// There are no backups of such a database.
-    #[error(transparent)]
-    Unsupported(#[from] UnsupportedDatabaseError),
-    /// The database cannot be asked.
-    #[error(transparent)]
-    Read(#[from] ReadDatabaseError),
-    /// The database does not say.
-    #[error("this database has no environment stamp, and no environment was named")]
-    Unstamped,
-}
-
-/// Why a database could not be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadDatabaseError {
-    /// It cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A query failed.
-    #[error("cannot read the database")]
-    Query(#[from] diesel::result::Error),
-    /// Its migrations cannot be read.
-    #[error(transparent)]
-    Schema(#[from] MigrateError),
-    /// Its stamp cannot be read.
-    #[error("cannot read the database's environment stamp")]
-    Stamp(#[from] ReadStampError),
-    /// What lies beside it cannot be read.
-    #[error("cannot look for an interrupted restore")]
-    Beside(#[source] io::Error),
-}
-
-/// Why a database could not be copied.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
-    /// It cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The database system could not write the copy.
-    #[error("cannot copy the database to {file}")]
-    Copy {
-        /// Where to.
-        file: PathBuf,
-        /// What the database says.
-        #[source]
-        source: diesel::result::Error,
-    },
-}
-
-/// Why a file is no good backup.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum InspectError {
-    /// It cannot be reached.
-    #[error("cannot reach the backup {file}")]
-    Reach {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It is a folder, a link, or something else.
-    #[error("the backup {file} is {found}, not a file")]
-    NotAFile {
-        /// The path.
-        file: PathBuf,
-        /// What is there.
-        found: &'static str,
-    },
-    /// It begins like no database.
-    #[error("the backup {file} is {found}")]
-    NotADatabase {
-        /// The file.
-        file: PathBuf,
-        /// What is there.
-        found: &'static str,
-    },
-    /// It was copied from under a running database and lacks what is in the log.
-    #[error("the backup {file} is not whole: the newest changes are still in {log}")]
-    HasLog {
-        /// The file.
-        file: PathBuf,
-        /// The write-ahead log beside it.
-        log: PathBuf,
-    },
-    /// It is a database and broken.
-    #[error("the backup {file} is damaged: {problem}")]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What its checks found.
-        problem: String,
-    },
-    /// It cannot be read as a database.
-    #[error("cannot read the backup {file}")]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the database says.
-        #[source]
-        source: ReadDatabaseError,
-    },
-}
-
-/// Why a backup was not restored. The database is as it was.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// Somebody else is at it.
-    #[error("another rollback of {database} is running")]
-    Running {
-        /// The live database.
-        database: PathBuf,
-    },
-    /// The backup could not be copied beside the live database.
-    #[error("cannot copy the backup beside the live database {database}")]
-    Stage {
-        /// The live database.
-        database: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The backup is not the one that was checked.
-    #[error("the backup {label} was changed while it was being restored")]
-    Changed {
-        /// The backup.
-        label: String,
-    },
-    /// The live database cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The live database stayed busy.
-    #[error("the live database was locked by another writer for {waited_seconds} s")]
-    Locked {
-        /// How long this one waited.
-        waited_seconds: u32,
-    },
-    /// There is no way back without it.
-    #[error("cannot take the safety backup")]
-    Safety(#[from] CaptureError),
-    /// The database refused something.
-    #[error("cannot replace the content of the live database")]
-    Replace(#[from] diesel::result::Error),
-    /// The result was not what it should be, and was rolled back.
-    #[error("the restored content is not what the backup holds: {problem}")]
-    Check {
-        /// What differs.
-        problem: String,
-    },
-    /// The result cannot be looked at.
-    #[error("cannot check the restored content")]
-    Read(#[from] ReadDatabaseError),
-}
-
 /// The database at `url` as something that backups can be taken of.
 ///
 /// # Errors
@@ -295,7 +205,7 @@ pub enum RestoreError {
 pub fn for_url(url: &DatabaseUrl) -> Result<Box<dyn Store>, UnsupportedDatabaseError> {
     match url.kind() {
         DatabaseKind::Sqlite { path } => Ok(Box::new(sqlite::SqliteStore::new(path))),
-        _ => Err(UnsupportedDatabaseError { url: url.to_string() }),
+        _ => Ok(Box::new(postgres::PostgresStore::new(url)?)),
     }
 }
 
@@ -338,6 +248,20 @@ impl System {
     pub(crate) fn inspect(self, file: &Path) -> Result<Contents, InspectError> {
         match self {
             Self::Sqlite => sqlite::inspect(file),
+            Self::Postgres => postgres::inspect(file),
+        }
+    }
+}
+
+impl Step {
+    /// The text for a person.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "Copying the database",
+            Self::Stage => "Fetching the backup",
+            Self::Check => "Checking",
+            Self::Replace => "Restoring",
         }
     }
 }

@@ -50,7 +50,7 @@ impl Site {
 
     fn capture(&self, kind: Kind, release: Option<&str>) -> Manifest {
         let store = for_url(self.db.url()).unwrap();
-        capture(&self.catalog, &*store, kind, release).unwrap()
+        capture(&self.catalog, &*store, kind, release, &mut |_| ()).unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> CommandOutput {
@@ -252,7 +252,7 @@ fn a_file_from_elsewhere_is_restored() {
     let elsewhere =
         Catalog::new(&site.project.path().join("elsewhere"), EnvironmentName::Production);
     let store = for_url(production.url()).unwrap();
-    let backup = capture(&elsewhere, &*store, Kind::Manual, None).unwrap();
+    let backup = capture(&elsewhere, &*store, Kind::Manual, None, &mut |_| ()).unwrap();
     let file = site.project.path().join("data/backups/users_20260112.db");
     std::fs::copy(elsewhere.file(&backup), &file).unwrap();
 

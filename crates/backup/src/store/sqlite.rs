@@ -18,18 +18,16 @@ use omnitool_database::{AnyConnection, Mode, migration, open, read_snapshot, sta
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 use super::{
-    Contents, CopyError, InspectError, Interrupted, ReadDatabaseError, RestoreError,
-    RestoreRequest, Store,
+    Contents, CopyError, InspectError, Interrupted, Progress, ReadDatabaseError, RestoreError,
+    RestoreHooks, RestoreRequest, Store,
 };
-use crate::{BackupId, CaptureError, manifest::System};
+use crate::manifest::System;
 
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Not counted: the schema version says it all.
 const LEDGER: &str = "__diesel_schema_migrations";
 const STAMP_TABLE: &str = "environment_stamp";
-/// Who is logged in. A restore leaves it empty: logging out must not be undone.
-pub(crate) const SESSION_TABLE: &str = "user_session";
 
 /// A SQLite file that programs may have open.
 #[derive(Debug)]
@@ -72,13 +70,13 @@ impl Store for SqliteStore {
         })
     }
 
-    fn copy_to(&self, file: &Path) -> Result<(), CopyError> {
+    fn copy_to(&self, file: &Path, _progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError> {
         let mut conn = open(&self.url(), Mode::Write)?;
         diesel::sql_query("VACUUM INTO $1")
             .bind::<Text, _>(file.to_string_lossy())
             .execute(&mut conn)
             .map(drop)
-            .map_err(|source| CopyError::Copy { file: file.to_owned(), source })
+            .map_err(|source| CopyError::Copy { file: file.to_owned(), source: source.into() })
     }
 
     fn interrupted(&self) -> Result<Option<Interrupted>, ReadDatabaseError> {
@@ -88,9 +86,9 @@ impl Store for SqliteStore {
     fn restore(
         &self,
         request: &RestoreRequest<'_>,
-        safety: &mut dyn FnMut() -> Result<Option<BackupId>, CaptureError>,
+        hooks: &mut RestoreHooks<'_>,
     ) -> Result<(), RestoreError> {
-        restore::restore(&self.path, request, safety)
+        restore::restore(&self.path, request, hooks)
     }
 }
 

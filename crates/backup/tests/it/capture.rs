@@ -59,7 +59,7 @@ fn captures_at_once_all_get_their_own_number() {
             // As other programs would, each with what it opened itself.
             scope.spawn(|| {
                 let store = for_url(site.db.url()).unwrap();
-                capture(&site.catalog, &*store, Kind::Manual, None).unwrap();
+                capture(&site.catalog, &*store, Kind::Manual, None, &mut |_| ()).unwrap();
             });
         }
     });
@@ -72,7 +72,7 @@ fn captures_at_once_all_get_their_own_number() {
 fn a_database_of_another_environment_is_refused_and_nothing_is_left() {
     let site = Site::new();
     let catalog = Catalog::new(site.folder.path(), EnvironmentName::Production);
-    let error = capture(&catalog, &*site.store, Kind::Manual, None).unwrap_err();
+    let error = capture(&catalog, &*site.store, Kind::Manual, None, &mut |_| ()).unwrap_err();
     assert!(matches!(error, CaptureError::Stamp { .. }), "{error:?}");
     assert!(!catalog.folder().exists());
 }
@@ -82,7 +82,8 @@ fn a_database_without_tables_can_be_backed_up() {
     let site = Site::new();
     let empty = TestDatabase::empty(Dialect::Sqlite);
     let store = for_url(empty.url()).unwrap();
-    let backup = capture(&site.catalog, &*store, Kind::BeforeDeploy, Some("v1")).unwrap();
+    let backup =
+        capture(&site.catalog, &*store, Kind::BeforeDeploy, Some("v1"), &mut |_| ()).unwrap();
     assert_eq!((backup.schema_version, backup.rows.len()), (None, 0));
 }
 

@@ -37,7 +37,7 @@ impl Site {
     }
 
     fn capture(&self) -> Manifest {
-        capture(&self.catalog, &*self.store, Kind::Manual, None).unwrap()
+        capture(&self.catalog, &*self.store, Kind::Manual, None, &mut |_| ()).unwrap()
     }
 
     fn plan(&self, wanted: &Wanted) -> Result<RollbackPlan, PlanRollbackError> {
@@ -45,7 +45,11 @@ impl Site {
     }
 
     fn rollback(&self, wanted: &Wanted) -> Option<omnitool_backup::BackupId> {
-        self.plan(wanted).unwrap().apply(&self.catalog, &*self.store).unwrap().safety_backup
+        self.plan(wanted)
+            .unwrap()
+            .apply(&self.catalog, &*self.store, &mut |_| Ok(()), &mut |_| ())
+            .unwrap()
+            .safety_backup
     }
 
     fn dump(&self) -> Vec<String> {

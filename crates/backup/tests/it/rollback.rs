@@ -175,7 +175,7 @@ fn a_backup_from_before_a_migration_brings_back_its_schema() {
 
     let plan = site.plan(&Wanted::Latest).unwrap();
     assert_eq!(plan.target.pending_migrations, 2);
-    plan.apply(&site.catalog, &*site.store).unwrap();
+    plan.apply(&site.catalog, &*site.store, &mut |_| Ok(()), &mut |_| ()).unwrap();
     assert_eq!(site.dump(), then);
     let status = migration::status(&mut conn).unwrap();
     assert_eq!(status.pending, all[all.len() - 2..]);
@@ -194,7 +194,7 @@ fn a_file_of_another_environment_is_stamped_anew() {
 
     let plan = site.plan(&Wanted::File(file)).unwrap();
     assert_eq!(plan.target.comes_from, Some(EnvironmentName::Production));
-    plan.apply(&site.catalog, &*site.store).unwrap();
+    plan.apply(&site.catalog, &*site.store, &mut |_| Ok(()), &mut |_| ()).unwrap();
     let mut conn = site.db.connection();
     assert_eq!(stamp::read(&mut conn).unwrap(), Some(EnvironmentName::Staging));
     assert_eq!(usernames(&mut conn), BTreeSet::from(["pat".to_owned()]));
@@ -371,7 +371,7 @@ fn a_backup_that_changes_after_it_was_checked_is_not_restored() {
     let mut content = std::fs::read(&file).unwrap();
     content[5000] ^= 1;
     std::fs::write(&file, content).unwrap();
-    let error = plan.apply(&site.catalog, &*site.store).unwrap_err();
+    let error = plan.apply(&site.catalog, &*site.store, &mut |_| Ok(()), &mut |_| ()).unwrap_err();
     assert!(matches!(error, RestoreError::Changed { .. }), "{error:?}");
     assert_eq!(site.dump(), before);
     assert_eq!(site.beside(), ["omnitool.db"]);
@@ -389,7 +389,7 @@ fn without_a_safety_backup_nothing_is_restored() {
     // A file where the folder should be.
     std::fs::remove_dir_all(site.catalog.folder()).unwrap();
     std::fs::write(site.catalog.folder(), "").unwrap();
-    let error = plan.apply(&site.catalog, &*site.store).unwrap_err();
+    let error = plan.apply(&site.catalog, &*site.store, &mut |_| Ok(()), &mut |_| ()).unwrap_err();
     assert!(matches!(error, RestoreError::Safety(_)), "{error:?}");
     assert_eq!(site.dump(), before);
     assert_eq!(site.beside(), ["omnitool.db"]);
@@ -413,7 +413,8 @@ fn two_rollbacks_at_once_do_not_mix() {
                         &Wanted::Latest,
                         now,
                     );
-                    match plan.unwrap().apply(&site.catalog, &*store) {
+                    match plan.unwrap().apply(&site.catalog, &*store, &mut |_| Ok(()), &mut |_| ())
+                    {
                         Ok(_) => true,
                         Err(RestoreError::Running { .. }) => false,
                         Err(error) => panic!("{error:?}"),
@@ -439,7 +440,10 @@ fn a_writer_that_does_not_end_is_no_reason_to_force_anything() {
     std::thread::scope(|scope| {
         let restore = scope.spawn(|| {
             let store = omnitool_backup::for_url(site.db.url()).unwrap();
-            plan.apply(&site.catalog, &*store).unwrap().safety_backup.unwrap()
+            plan.apply(&site.catalog, &*store, &mut |_| Ok(()), &mut |_| ())
+                .unwrap()
+                .safety_backup
+                .unwrap()
         });
         // The restore has begun as soon as its record is there; it waits for the writer.
         let deadline = started + Duration::from_secs(20);

@@ -50,7 +50,7 @@ struct Cookie {
 impl Beside {
     /// Makes sure that this is the only restore of `database`, and removes what a killed one left.
     pub(super) fn begin(database: &Path, restoring: &str) -> Result<Self, RestoreError> {
-        let stage = |source| RestoreError::Stage { database: database.to_owned(), source };
+        let stage = |source| RestoreError::Stage { database: name(database), source };
         if let Some(folder) = database.parent() {
             fs_err::create_dir_all(folder).map_err(stage)?;
         }
@@ -60,7 +60,7 @@ impl Beside {
             match record.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(RestoreError::Running { database: database.to_owned() });
+                    return Err(RestoreError::Running { database: name(database) });
                 }
                 Err(TryLockError::Error(error)) => return Err(stage(error)),
             }
@@ -96,7 +96,7 @@ impl Beside {
     ) -> Result<(), RestoreError> {
         let cookie = read_cookie(conn)?;
         self.write_record(safety_backup, Some(cookie))
-            .map_err(|source| RestoreError::Stage { database: self.database.clone(), source })
+            .map_err(|source| RestoreError::Stage { database: name(&self.database), source })
     }
 
     fn write_record(
@@ -145,10 +145,15 @@ pub(super) fn interrupted(database: &Path) -> Result<Option<Interrupted>, ReadDa
     }
     let mut text = String::new();
     record.read_to_string(&mut text).map_err(ReadDatabaseError::Beside)?;
+    let leftovers: Vec<String> = [side_file(database, STAGED), side_file(database, RECORD)]
+        .into_iter()
+        .filter(|file| file.exists())
+        .map(|file| name(&file))
+        .collect();
     // Half a record is from before anything changed: it is on disk when the change begins.
     let Ok(Record { restoring, safety_backup, schema_cookie }) = serde_json::from_str(&text) else {
-        let left = Left::Old;
-        return Ok(Some(Interrupted { restoring: None, safety_backup: None, left }));
+        let (restoring, safety_backup, left) = (None, None, Left::Old);
+        return Ok(Some(Interrupted { restoring, safety_backup, left, leftovers }));
     };
     let left = match schema_cookie {
         Some(before) if database.exists() => {
@@ -157,7 +162,12 @@ pub(super) fn interrupted(database: &Path) -> Result<Option<Interrupted>, ReadDa
         }
         _ => Left::Old,
     };
-    Ok(Some(Interrupted { restoring: Some(restoring), safety_backup, left }))
+    Ok(Some(Interrupted { restoring: Some(restoring), safety_backup, left, leftovers }))
+}
+
+/// The database for people.
+pub(super) fn name(database: &Path) -> String {
+    database.display().to_string()
 }
 
 fn read_cookie(conn: &mut AnyConnection) -> QueryResult<i64> {

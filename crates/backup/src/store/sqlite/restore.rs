@@ -13,13 +13,11 @@ use omnitool_database::{AnyConnection, Mode, open, sqlite_uri, stamp, write_tran
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 use super::{
-    Object, SESSION_TABLE, STAMP_TABLE, beside::Beside, execute, find_problem, objects, quoted,
-    read_contents, read_stamp,
+    Object, STAMP_TABLE,
+    beside::{self, Beside},
+    execute, find_problem, objects, quoted, read_contents, read_stamp,
 };
-use crate::{
-    BackupId, CaptureError,
-    store::{Contents, RestoreError, RestoreRequest},
-};
+use crate::store::{Contents, RestoreError, RestoreHooks, RestoreRequest, SESSION_TABLE};
 
 /// How long to wait for other writers before giving up.
 const WAIT_SECONDS: u32 = 30;
@@ -29,20 +27,22 @@ const RESTORED: &str = "restored";
 pub(super) fn restore(
     database: &Path,
     request: &RestoreRequest<'_>,
-    safety: &mut dyn FnMut() -> Result<Option<BackupId>, CaptureError>,
+    hooks: &mut RestoreHooks<'_>,
 ) -> Result<(), RestoreError> {
     let mut beside = Beside::begin(database, request.label)?;
     let copied = beside
         .stage(request.file)
-        .map_err(|source| RestoreError::Stage { database: database.to_owned(), source })?;
+        .map_err(|source| RestoreError::Stage { database: beside::name(database), source })?;
     if copied.sha256 != request.sha256 {
         return Err(RestoreError::Changed { label: request.label.to_owned() });
     }
+    (hooks.check)(&DatabaseUrl::sqlite(beside.staged()))
+        .map_err(|problem| RestoreError::Unfit { label: request.label.to_owned(), problem })?;
     let mut conn = open(&DatabaseUrl::sqlite(database), Mode::Create)?;
     prepare(&mut conn, beside.staged())?;
     write_transaction(&mut conn, |conn| {
         // The lock is held: what the safety backup holds is all that was ever committed.
-        let safety_backup = safety()?;
+        let safety_backup = (hooks.safety)(hooks.progress)?;
         beside.note(conn, safety_backup)?;
         clear(conn)?;
         fill(conn)?;
