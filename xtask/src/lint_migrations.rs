@@ -27,6 +27,17 @@ const NOT_OURS: [&str; 4] = [
     "prefer-robust-stmts",
 ];
 
+/// What each check plants first: a linter that overlooks one of these has nothing to say about our migrations.
+const PLANTED: [(&str, &str); 7] = [
+    ("ALTER TABLE users DROP COLUMN email;", "ban-drop-column"),
+    ("ALTER TABLE users ALTER COLUMN username TYPE VARCHAR(20);", "changing-column-type"),
+    ("ALTER TABLE users ALTER COLUMN email SET NOT NULL;", "adding-not-nullable-field"),
+    ("ALTER TABLE users RENAME COLUMN email TO mail;", "renaming-column"),
+    ("CREATE INDEX users_mail ON users (email);", "require-concurrent-index-creation"),
+    ("ALTER TABLE tools ADD CONSTRAINT named CHECK (name <> '');", "constraint-missing-not-valid"),
+    ("DROP TABLE tools;", "ban-drop-table"),
+];
+
 #[derive(Debug, Deserialize)]
 struct Violation {
     file: String,
@@ -58,6 +69,8 @@ enum LintError {
     Install(String),
     #[error("{LINTER} did not do its work: {0}")]
     Run(String),
+    #[error("{LINTER} overlooked planted faults: {}", .0.join("; "))]
+    Blind(Vec<String>),
     #[error("cannot understand what {LINTER} says")]
     Parse(#[from] serde_json::Error),
     #[error("cannot understand the exceptions in {file}")]
@@ -88,6 +101,11 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Failure> {
 /// What is wrong, line by line.
 pub(crate) fn check(project: &Project) -> Result<Vec<String>, Failure> {
     let linter = provide(project)?;
+    let overlooked = overlooked(&lint_planted(&linter)?);
+    if !overlooked.is_empty() {
+        return Err(Failure::failed(LintError::Blind(overlooked))
+            .hint("see whether the rules have other names in this version"));
+    }
     let migrations = project.root().join("migrations");
     let file = migrations.join("lint-exceptions.toml");
     let exceptions: Exceptions = toml::from_str(&fs::read_to_string(&file)?)
@@ -154,6 +172,25 @@ fn lint(linter: &Path, folder: &Path) -> Result<Vec<Violation>, Failure> {
         return Err(Failure::failed(LintError::Run(said)));
     }
     Ok(serde_json::from_str(&stdout).map_err(LintError::Parse)?)
+}
+
+fn lint_planted(linter: &Path) -> Result<Vec<Violation>, Failure> {
+    let folder = tempfile::tempdir()?;
+    let text: Vec<&str> = PLANTED.iter().map(|(statement, _)| *statement).collect();
+    fs::write(folder.path().join("up.sql"), text.join("\n"))?;
+    lint(linter, folder.path())
+}
+
+/// The planted faults, each on a line of its own, that nobody found.
+fn overlooked(violations: &[Violation]) -> Vec<String> {
+    let is_found = |number: u32, rule: &str| {
+        violations.iter().any(|found| found.line == number && found.rule_name == rule)
+    };
+    (0..)
+        .zip(PLANTED)
+        .filter(|(number, (_, rule))| !is_found(*number, rule))
+        .map(|(_, (statement, rule))| format!("`{statement}` ({rule})"))
+        .collect()
 }
 
 /// The violations without a written reason, and the reasons without a violation.
@@ -223,6 +260,22 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(problems(&violation(), &exceptions(" ")).len(), 2);
+    }
+
+    #[test]
+    fn a_linter_that_overlooks_a_planted_fault_is_not_believed() {
+        let mut found: Vec<Violation> = (0..)
+            .zip(PLANTED)
+            .map(|(line, (_, rule))| Violation {
+                file: "up.sql".to_owned(),
+                line,
+                rule_name: rule.to_owned(),
+                message: String::new(),
+            })
+            .collect();
+        assert_eq!(overlooked(&found), Vec::<String>::new());
+        found.pop();
+        assert_eq!(overlooked(&found), ["`DROP TABLE tools;` (ban-drop-table)"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! tools understand the database, and with checksum, time and author in our [ledger](LedgerRow).
 
 pub mod adoption;
+mod check_constraint;
 mod description;
 mod drift;
 mod ledger;

@@ -32,6 +32,7 @@ const FAST: &str = "fsync = off\nsynchronous_commit = off\nfull_page_writes = of
 /// Keeps the server while its own stdin is open, then stops it and removes its folder: a pipe ends with its writer, also
 /// when that is killed.
 const SUPERVISOR: &str = r#"
+ulimit -f "$4"
 "$1" -D "$2/data" -h 127.0.0.1 -p "$3" -k "$2" >"$2/log" 2>&1 &
 server=$!
 cat >/dev/null
@@ -81,7 +82,7 @@ impl PostgresServer {
     /// Where no server programs are installed or the server does not come up: tests never skip it.
     #[must_use]
     pub fn start(files: &[(&str, &str)]) -> Self {
-        Self::start_with(FAST, files)
+        Self::start_with(FAST, files, "unlimited")
     }
 
     /// Starts a server that keeps what it commits, as one in production does; for benchmarks.
@@ -91,10 +92,22 @@ impl PostgresServer {
     /// Where no server programs are installed or the server does not come up.
     #[must_use]
     pub fn start_durable() -> Self {
-        Self::start_with("", &[])
+        Self::start_with("", &[], "unlimited")
     }
 
-    fn start_with(settings: &str, files: &[(&str, &str)]) -> Self {
+    /// Starts a server none of whose files can grow beyond so many MiB, as if its disk were full then. More than 16, since
+    /// a segment of its log has that size.
+    ///
+    /// # Panics
+    ///
+    /// Where no server programs are installed or the server does not come up.
+    #[must_use]
+    pub fn start_on_a_small_disk(file_mib: u32) -> Self {
+        // The shell counts in blocks of 512 bytes.
+        Self::start_with(FAST, &[], &(file_mib * 2048).to_string())
+    }
+
+    fn start_with(settings: &str, files: &[(&str, &str)], file_limit: &str) -> Self {
         let programs = find_programs().unwrap_or_else(|| {
             panic!(
                 "no PostgreSQL server programs found; `cargo xtask test` installs them, or run `apt-get install postgresql`, \
@@ -128,7 +141,7 @@ impl PostgresServer {
             let supervisor = command(Path::new("/bin/sh"))
                 .args(["-c", SUPERVISOR, "postgres-supervisor"])
                 .args([programs.join("postgres"), folder.clone()])
-                .arg(port.to_string())
+                .args([&port.to_string(), file_limit])
                 .stdin(Stdio::piped())
                 .process_group(0)
                 .spawn()

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use diesel::{prelude::*, sql_types::Text};
 
+use super::check_constraint::check_constraints;
 use crate::{AnyConnection, Dialect};
 
 /// The tables and views with their columns, keys, indexes, triggers and definitions.
@@ -50,6 +51,11 @@ UNION ALL
 SELECT r.relation, iif(s.type = 'view', 'definition', 'trigger ' || s.name), s.sql
 FROM relations AS r JOIN sqlite_schema AS s ON s.tbl_name = r.name WHERE s.type IN ('view', 'trigger')";
 
+/// The texts that made the tables.
+const SQLITE_TABLES: &str = "\
+SELECT type || ' ' || name AS relation, 'check' AS part, sql AS definition FROM sqlite_schema
+WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '__diesel_schema_migrations'";
+
 const POSTGRES: &str = "\
 WITH relations AS (
     SELECT c.oid, c.relkind, CASE c.relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' ELSE 'table ' END
@@ -85,6 +91,9 @@ SELECT r.relation, 'index ' || c.relname,
 FROM relations AS r JOIN pg_index AS i ON i.indrelid = r.oid JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE NOT EXISTS (SELECT 1 FROM pg_constraint AS k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
 UNION ALL
+SELECT r.relation, 'check ' || k.conname, pg_get_constraintdef(k.oid)
+FROM relations AS r JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype = 'c'
+UNION ALL
 SELECT relation, 'definition', pg_get_viewdef(oid) FROM relations WHERE relkind IN ('v', 'm')
 UNION ALL
 SELECT r.relation, 'trigger ' || t.tgname, pg_get_triggerdef(t.oid)
@@ -102,6 +111,14 @@ impl Description {
             // Where lines break is no difference.
             let definition = definition.split_whitespace().collect::<Vec<_>>().join(" ");
             description.relations.entry(relation).or_default().insert(part, definition);
+        }
+        if conn.dialect() == Dialect::Sqlite {
+            for Row { relation, part, definition } in diesel::sql_query(SQLITE_TABLES).load(conn)? {
+                let parts = description.relations.entry(relation).or_default();
+                for check in check_constraints(&definition) {
+                    parts.insert(format!("{part} ({check})"), String::new());
+                }
+            }
         }
         Ok(description)
     }

@@ -56,7 +56,7 @@ pub enum CompareSchemaError {
 }
 
 /// Compares the live schema with what this build's migrations make: tables, views, columns with types, nullability and
-/// defaults, keys, indexes and triggers, by name. Check constraints are not compared.
+/// defaults, keys, indexes, check constraints and triggers, by name.
 ///
 /// Reads only, so a connection of [`Mode::Read`](crate::Mode::Read) suffices. Sorted by object; empty where all is as it
 /// should be. Where a whole table is missing or unknown, its parts are not listed.

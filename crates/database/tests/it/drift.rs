@@ -23,10 +23,17 @@ fn what_the_migrations_made_is_as_they_make_it(db: TestDatabase) {
 
 fn each_difference_is_named(db: TestDatabase) {
     let [lost_key, column_type] = match db.dialect() {
-        Dialect::Sqlite => ["", "BIGINT"],
+        Dialect::Sqlite => [
+            "DROP TABLE tool_access_everyone; CREATE TABLE tool_access_everyone ( \
+             tool_id BIGINT PRIMARY KEY NOT NULL REFERENCES tools (id) ON DELETE CASCADE, \
+             granted_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, \
+             origin TEXT NOT NULL CHECK (origin IN ('default', 'import', 'admin', 'luck'))) WITHOUT ROWID;",
+            "BIGINT",
+        ],
         Dialect::Postgres => [
             "ALTER TABLE tool_access DROP CONSTRAINT tool_access_user_id_fkey; \
              ALTER TABLE users DROP CONSTRAINT users_email_key; \
+             ALTER TABLE tool_access_exclusion DROP CONSTRAINT tool_access_exclusion_origin_check; \
              ALTER TABLE users ALTER COLUMN password_hash DROP NOT NULL; \
              ALTER TABLE users ALTER COLUMN is_admin DROP DEFAULT; \
              ALTER TABLE tools ALTER COLUMN route TYPE VARCHAR(20);",
@@ -35,8 +42,8 @@ fn each_difference_is_named(db: TestDatabase) {
     };
     db.connection()
         .batch_execute(&format!(
-            "CREATE TABLE notes (id BIGINT); DROP TABLE environment_stamp; DROP INDEX user_session_user_id; \
-             CREATE INDEX extra ON tools (route); ALTER TABLE tools ADD COLUMN stars {column_type} NOT NULL DEFAULT 5; \
+            "CREATE TABLE notes (id BIGINT CHECK (id > 0)); DROP TABLE environment_stamp; DROP INDEX user_session_user_id; \
+             CREATE INDEX extra ON tools (route); ALTER TABLE tools ADD COLUMN stars {column_type} NOT NULL DEFAULT 5 CHECK (stars IN (1, 5)); \
              ALTER TABLE user_session DROP COLUMN created_at; \
              DROP VIEW effective_tool_access; \
              CREATE VIEW effective_tool_access AS \
@@ -52,6 +59,9 @@ fn each_difference_is_named(db: TestDatabase) {
         Dialect::Sqlite => insta::assert_snapshot!(found.join("\n"), @r"
         table environment_stamp is missing
         table notes is made by no migration
+        table tool_access_everyone: check (origin IN ('default', 'import', 'admin')) is missing
+        table tool_access_everyone: check (origin IN ('default', 'import', 'admin', 'luck')) is made by no migration
+        table tools: check (stars IN (1, 5)) is made by no migration
         table tools: column stars is made by no migration
         table tools: index extra is made by no migration
         table user_session: column created_at is missing
@@ -61,6 +71,8 @@ fn each_difference_is_named(db: TestDatabase) {
         table environment_stamp is missing
         table notes is made by no migration
         table tool_access: foreign key (user_id) is missing
+        table tool_access_exclusion: check tool_access_exclusion_origin_check is missing
+        table tools: check tools_stars_check is made by no migration
         table tools: column route is `character varying(20) NOT NULL`, the migrations make `text NOT NULL`
         table tools: column stars is made by no migration
         table tools: index extra is made by no migration

@@ -1,19 +1,21 @@
 //! One migration's run: what it leaves behind when it fails, and who waits for whom.
 
 use std::{
+    error::Error as _,
     sync::mpsc,
     time::{Duration, Instant},
 };
 
 use diesel::{RunQueryDsl as _, connection::SimpleConnection as _};
 use omnitool_database::{
-    AnyConnection, Dialect,
+    AnyConnection, Dialect, Mode,
     migration::{
         MigrateError, Migration, Migrations, Options, Patience, migrate_with, revert_with,
         status_with,
     },
+    open,
 };
-use omnitool_testing::{TestDatabase, on_both_databases};
+use omnitool_testing::{PostgresServer, TestDatabase, on_both_databases};
 
 const GOOD: Migration = Migration {
     name: "2999-01-01-000001_good",
@@ -245,4 +247,28 @@ fn attempts_are_bounded_and_only_lock_timeouts_are_tried_again() {
         ..ADD_COLUMN
     };
     migrate_with(&mut db.connection(), &with(db.dialect(), &[allowed]), &options).unwrap();
+}
+
+#[test]
+fn on_a_full_disk_a_server_undoes_the_migration_and_what_fits_can_follow() {
+    const LARGE: Migration = Migration {
+        name: "2999-01-01-000004_large",
+        up: "CREATE TABLE large AS SELECT repeat(md5(i::text), 20) FROM generate_series(1, 60000) AS i",
+        down: "DROP TABLE large",
+        run_in_transaction: true,
+    };
+    let server = PostgresServer::start_on_a_small_disk(24);
+    let mut conn = open(server.url(), Mode::Create).unwrap();
+    let migrations = with(Dialect::Postgres, &[GOOD, LARGE]);
+    let error = migrate_with(&mut conn, &migrations, &Options::default()).unwrap_err();
+    assert!(matches!(&error, MigrateError::Apply { name, .. } if name == LARGE.name), "{error:?}");
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.contains("could not extend file"), "{cause}");
+    assert!(!has(&mut conn, "large") && has(&mut conn, "good"));
+
+    let smaller = Migration { up: "CREATE TABLE large AS SELECT 1 AS i", ..LARGE };
+    let migrations = with(Dialect::Postgres, &[GOOD, smaller]);
+    migrate_with(&mut conn, &migrations, &Options::default()).unwrap();
+    assert!(has(&mut conn, "large"));
+    assert_eq!(status_with(&mut conn, &migrations).unwrap().pending, Vec::<String>::new());
 }
