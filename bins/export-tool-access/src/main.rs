@@ -198,7 +198,7 @@ fn warn_dropped(export: &Export, file: &Path) -> u64 {
         Ok(comparison) if comparison.dropped > 0 => {
             let dropped = comparison.dropped;
             say(&format!(
-                "warning: {file_name} had {dropped} facts that the database has not; this export drops them:\n"
+                "warning: this export drops {dropped} of the facts in {file_name}, which the database does not have:\n"
             ));
             let only_in_file = comparison.differences.iter().filter(|difference| {
                 matches!(difference, omnitool_tool_access::Difference::OnlyInFile(_))
@@ -225,7 +225,7 @@ fn warn_dropped(export: &Export, file: &Path) -> u64 {
 fn warn_without_effect(exported: &Exported) {
     if exported.without_effect > 0 {
         say(&format!(
-            "warning: {} grants of excluded users have no effect and were left out\n",
+            "warning: grants of excluded users have no effect and were left out: {}\n",
             exported.without_effect
         ));
     }

@@ -177,7 +177,7 @@ fn a_check_shows_who_differs_and_changes_nothing(db: TestDatabase) {
     let output = run(&project, &db, &["--output", "x.json"]);
     insta::allow_duplicates! {
         insta::assert_snapshot!(output.stderr, @r"
-        warning: x.json had 1 facts that the database has not; this export drops them:
+        warning: this export drops 1 of the facts in x.json, which the database does not have:
           - Email Templates: alice granted
         hint: to keep them, restore the file from git, run import-tool-access --source x.json, and export again
         ");
