@@ -1,22 +1,37 @@
 //! Short HTTP checks of a running app.
 
-use std::{convert::Infallible, num::NonZeroU32, process::ExitCode, str::FromStr, time::Duration};
+use std::{
+    convert::Infallible,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    time::Duration,
+};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use omnitool_cli::{Failure, Format, Outcome, Program, environments, print, print_json, spinner};
 use omnitool_environment::{EnvironmentName, Platform};
-use omnitool_smoke_tests::{BaseUrl, Options, ParseBaseUrlError, Status};
+use omnitool_smoke_tests::{BaseUrl, Options, ParseBaseUrlError, ProbeUser, Roots, Status};
 
 const EXAMPLES: &str = "\
-Tests: 1 homepage, 2 login page, 3 health endpoint, 4 static assets, 5 database, 6 no 5xx errors.
-What the app does not offer is skipped and said so; everything else passes or fails.
+Tests: 1 homepage, 2 login page, 3 health endpoint, 4 static assets, 5 database, 6 no 5xx errors;
+7 TLS certificate, where the address is https; 8 the probe user's tools, where there is one.
+What the app does not offer is skipped and said so; everything else passes, warns or fails.
+
+The probe user's FILE is TOML: username = \"probe\" and tools = [\"Email Templates\"], exactly those
+that this user sees after the login. The password is read from OMNITOOL_PROBE_PASSWORD.
 
 Examples:
   smoke-tests --url http://localhost:5000
-  smoke-tests --env staging
+  smoke-tests --env staging --max-latency 2000
   smoke-tests --env production --platform heroku --expect-release v42 --format json
+  smoke-tests --env staging --probe-user data/probe.toml --format junit > smoke-tests.xml
 
-Exit codes: 0 all passed or skipped, 1 one or more failed, 2 wrong usage";
+Exit codes: 0 all passed, skipped or warned of, 1 one or more failed, 2 wrong usage";
+
+/// Holds the probe user's password, which must not be seen in a process list.
+const PROBE_PASSWORD: &str = "OMNITOOL_PROBE_PASSWORD";
 
 /// Test a running app over HTTP: do its pages, its assets and its database answer as they should
 #[derive(Parser)]
@@ -38,13 +53,39 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     timeout: NonZeroU32,
 
+    /// How long one request may take, redirects included; a slower one fails its test
+    #[arg(long, value_name = "MS")]
+    max_latency: Option<NonZeroU32>,
+
     /// The release that must answer; an older one is waited for to go away
     #[arg(long, value_name = "ID")]
     expect_release: Option<String>,
 
+    /// Log in as the user that this file describes, and see exactly the tools that it lists
+    #[arg(long, value_name = "FILE")]
+    probe_user: Option<PathBuf>,
+
+    /// Trust the certificates in this PEM file, and no public authority
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
     /// How to print the report
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReportFormat,
+}
+
+/// How the report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// JUnit XML, for CI systems
+    Junit,
+    /// Annotations of a GitHub Actions run
+    Github,
 }
 
 /// A URL that clap must not parse, since it would print a bad one with its password.
@@ -64,9 +105,17 @@ impl FromStr for UncheckedUrl {
 #[error("cannot use the address from --url")]
 struct InvalidUrlError(#[source] ParseBaseUrlError);
 
+/// There is a probe user, but no password to log in with.
+#[derive(Debug, thiserror::Error)]
+#[error("the probe user's password is missing: {PROBE_PASSWORD} is not set, empty, or no text")]
+struct MissingPasswordError;
+
 impl Program for Args {
     fn format(&self) -> Format {
-        self.format
+        match self.format {
+            ReportFormat::Json => Format::Json,
+            ReportFormat::Text | ReportFormat::Junit | ReportFormat::Github => Format::Text,
+        }
     }
 }
 
@@ -75,21 +124,46 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Outcome, Failure> {
-    let options = Options {
-        base_url: base_url(&args)?,
-        timeout: Duration::from_secs(args.timeout.get().into()),
-        expected_release: args.expect_release,
-    };
+    let options = options(&args)?;
     let progress = spinner(&format!("Testing {}", options.base_url));
     let report = omnitool_smoke_tests::run(&options);
     progress.finish_and_clear();
     match args.format {
-        Format::Text => print(&report.to_string())?,
-        Format::Json => print_json(&report)?,
+        ReportFormat::Text => print(&report.to_string())?,
+        ReportFormat::Json => print_json(&report)?,
+        ReportFormat::Junit => print(&report.junit())?,
+        ReportFormat::Github => print(&report.github())?,
     }
     Ok(match report.status {
         Status::Passed => Outcome::Done,
         Status::Failed => Outcome::Failed,
+    })
+}
+
+fn options(args: &Args) -> Result<Options, Failure> {
+    let roots = match &args.ca_file {
+        Some(file) => Roots::load(file).map_err(Failure::usage)?,
+        None => Roots::default(),
+    };
+    let milliseconds = |number: NonZeroU32| Duration::from_millis(number.get().into());
+    Ok(Options {
+        timeout: Duration::from_secs(args.timeout.get().into()),
+        expected_release: args.expect_release.clone(),
+        max_latency: args.max_latency.map(milliseconds),
+        roots,
+        probe_user: args.probe_user.as_deref().map(probe_user).transpose()?,
+        ..Options::new(base_url(args)?)
+    })
+}
+
+fn probe_user(file: &Path) -> Result<ProbeUser, Failure> {
+    let password = std::env::var(PROBE_PASSWORD).ok().filter(|password| !password.is_empty());
+    let password = password.ok_or_else(|| {
+        Failure::usage(MissingPasswordError)
+            .hint(format!("set {PROBE_PASSWORD} to the password of the user in {}", file.display()))
+    })?;
+    ProbeUser::load(file, password.into()).map_err(|error| {
+        Failure::usage(error).hint("write username = \"…\" and tools = [\"…\"] into it, in TOML")
     })
 }
 

@@ -53,6 +53,11 @@ impl BaseUrl {
         url
     }
 
+    /// Whether connections to it are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// Gives `url`, which must be of this app, the credentials of this address and no others.
     pub(crate) fn authorize(&self, url: &mut Url) {
         // These fail only for URLs without a host, and `url` has one.

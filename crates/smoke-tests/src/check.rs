@@ -1,26 +1,34 @@
 //! The tests: what each looks at, and how it judges that.
 
+use std::time::Duration;
+
 use url::Url;
 
 use crate::{
+    Options, certificate,
     fetch::{ErrorKind, Fetch, FetchError, Page},
     health::Health,
     html::{AssetKind, Document, error_page},
+    probe::Visit,
     text::{count, one_line, size, status_line},
 };
 
 /// A smoke test.
+///
+/// The workflow guide has the first six.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Test {
-    /// Its number in the workflow guide.
+    /// Its number.
     pub number: u8,
     /// Its stable name for programs.
     pub id: &'static str,
-    /// Its name in the workflow guide.
+    /// Its name for people.
     pub name: &'static str,
     /// What is true when it passes.
     pub proves: &'static str,
+    /// Whether it is part of a run with these options.
+    pub(crate) applies: fn(&Options) -> bool,
     /// What it looks at.
     pub(crate) requests: for<'a> fn(&'a Evidence) -> Vec<&'a Fetch>,
     /// How it judges; it looks at nothing but the evidence.
@@ -28,12 +36,13 @@ pub struct Test {
 }
 
 /// All tests in their order.
-pub static TESTS: [Test; 6] = [
+pub static TESTS: [Test; 8] = [
     Test {
         number: 1,
         id: "homepage",
         name: "Homepage loads",
         proves: "a visitor gets the homepage and no error page",
+        applies: always,
         requests: |evidence| vec![&evidence.home],
         judge: homepage,
     },
@@ -42,6 +51,7 @@ pub static TESTS: [Test; 6] = [
         id: "login-page",
         name: "Login page loads",
         proves: "a visitor gets a page to log in on",
+        applies: always,
         requests: |evidence| vec![&evidence.login],
         judge: login_page,
     },
@@ -50,7 +60,8 @@ pub static TESTS: [Test; 6] = [
         id: "health",
         name: "Health endpoint",
         proves: "the app finds itself well, and is the release that was deployed",
-        requests: |evidence| vec![&evidence.health],
+        applies: always,
+        requests: |evidence| std::iter::once(&evidence.health).chain(&evidence.closing).collect(),
         judge: health,
     },
     Test {
@@ -58,6 +69,7 @@ pub static TESTS: [Test; 6] = [
         id: "static-assets",
         name: "Static assets load",
         proves: "the stylesheets and scripts that the pages link are there",
+        applies: always,
         requests: |evidence| evidence.assets.iter().map(|asset| &asset.fetch).collect(),
         judge: static_assets,
     },
@@ -66,6 +78,7 @@ pub static TESTS: [Test; 6] = [
         id: "database",
         name: "Database connectivity",
         proves: "the app reaches its database",
+        applies: always,
         requests: |evidence| vec![&evidence.health],
         judge: database,
     },
@@ -74,11 +87,30 @@ pub static TESTS: [Test; 6] = [
         id: "server-errors",
         name: "No recent 5xx errors",
         proves: "no request has failed inside the app since it started",
+        applies: always,
         requests: |evidence| {
             let seen = seen_server_errors(evidence);
-            if seen.is_empty() { vec![&evidence.health] } else { seen }
+            if seen.is_empty() { vec![latest_health(evidence)] } else { seen }
         },
         judge: server_errors,
+    },
+    Test {
+        number: 7,
+        id: "certificate",
+        name: "TLS certificate",
+        proves: "the certificate is valid, and for a while",
+        applies: |options| options.base_url.is_encrypted(),
+        requests: |_| Vec::new(),
+        judge: certificate,
+    },
+    Test {
+        number: 8,
+        id: "probe-user",
+        name: "Probe user's tools",
+        proves: "a user can log in, sees exactly the expected tools, and can log out",
+        applies: |options| options.probe_user.is_some(),
+        requests: |evidence| evidence.visit.iter().flat_map(|visit| &visit.fetches).collect(),
+        judge: probe_user,
     },
 ];
 
@@ -92,6 +124,12 @@ pub(crate) struct Evidence {
     /// Linked assets that were not fetched, each with the reason.
     pub(crate) unfetched: Vec<Unfetched>,
     pub(crate) expected_release: Option<String>,
+    /// The health document after everything else, where a release is expected.
+    pub(crate) closing: Option<Fetch>,
+    /// How long the certificate is still valid, where there is one.
+    pub(crate) certificate: Option<Result<Duration, FetchError>>,
+    /// What the probe user found, where there is one.
+    pub(crate) visit: Option<Visit>,
 }
 
 /// A linked stylesheet or script.
@@ -116,6 +154,11 @@ pub(crate) enum Unfetched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed(String),
+    /// It passes, but not for long.
+    Warned {
+        message: String,
+        next: &'static str,
+    },
     Skipped(String),
     Failed(FetchError),
 }
@@ -131,6 +174,10 @@ impl From<Judged> for Verdict {
     }
 }
 
+fn always(_: &Options) -> bool {
+    true
+}
+
 const NO_HEALTH: &str = "the app has no /health (404)";
 
 fn content(message: impl AsRef<str>) -> FetchError {
@@ -143,7 +190,7 @@ fn status(page: &Page, add: &str) -> FetchError {
 }
 
 /// The parsed page, when it is an HTML page with status 200 that is no error page.
-fn html_page(fetch: &Fetch) -> Result<(&Page, Document), FetchError> {
+pub(crate) fn html_page(fetch: &Fetch) -> Result<(&Page, Document), FetchError> {
     let page = fetch.complete()?;
     if page.status != 200 {
         return Err(status(page, ""));
@@ -204,7 +251,13 @@ fn health(evidence: &Evidence) -> Verdict {
             let text = format!("{NO_HEALTH}, so whether release {expected} answers cannot be told");
             Verdict::Failed(FetchError::new(ErrorKind::Status, text))
         }
-        _ => judge_health(&evidence.health, expected).into(),
+        _ => judge_health(&evidence.health, expected)
+            .and_then(|message| match (&evidence.closing, expected) {
+                // Of several processes or of an old release that goes away, each may have answered once.
+                (Some(closing), Some(expected)) => judge_closing(closing, expected, message),
+                _ => Ok(message),
+            })
+            .into(),
     }
 }
 
@@ -234,6 +287,22 @@ fn judge_health(fetch: &Fetch, expected: Option<&str>) -> Judged {
         (None, None) => String::new(),
     };
     Ok(format!("{}, {says}database {database}", status_line(page.status)))
+}
+
+fn judge_closing(closing: &Fetch, expected: &str, message: String) -> Judged {
+    match Health::read(closing)?.release {
+        Some(release) if release == expected => Ok(message),
+        other => {
+            let other = other.unwrap_or_else(|| "without a name".to_owned());
+            Err(content(format!(
+                "release {expected} answered at first, but release {other} at the end"
+            )))
+        }
+    }
+}
+
+fn latest_health(evidence: &Evidence) -> &Fetch {
+    evidence.closing.as_ref().unwrap_or(&evidence.health)
 }
 
 fn static_assets(evidence: &Evidence) -> Verdict {
@@ -332,10 +401,12 @@ fn unknown(error: FetchError) -> FetchError {
 
 /// The requests of this run that ended in a 5xx, those that were repeated while the app started not counted.
 fn seen_server_errors(evidence: &Evidence) -> Vec<&Fetch> {
-    let Evidence { home, login, health, assets, .. } = evidence;
+    let Evidence { home, login, health, assets, closing, visit, .. } = evidence;
     [home, login, health]
         .into_iter()
         .chain(assets.iter().map(|asset| &asset.fetch))
+        .chain(closing)
+        .chain(visit.iter().flat_map(|visit| &visit.fetches))
         .filter(|fetch| fetch.status().is_some_and(|status| status >= 500))
         .collect()
 }
@@ -351,7 +422,7 @@ fn server_errors(evidence: &Evidence) -> Verdict {
         );
         return Verdict::Failed(FetchError::new(ErrorKind::Status, text));
     }
-    let health = &evidence.health;
+    let health = latest_health(evidence);
     if health.status() == Some(404) {
         return Verdict::Skipped(format!("{NO_HEALTH}, so nobody counts them"));
     }
@@ -368,5 +439,23 @@ fn server_errors(evidence: &Evidence) -> Verdict {
         }
         Ok(_) => Verdict::Skipped("/health does not count them".to_owned()),
         Err(error) => Verdict::Failed(unknown(error)),
+    }
+}
+
+fn certificate(evidence: &Evidence) -> Verdict {
+    match &evidence.certificate {
+        Some(Ok(left)) => match certificate::judge(*left) {
+            Ok(message) => Verdict::Passed(message),
+            Err(message) => Verdict::Warned { message, next: certificate::RENEW },
+        },
+        Some(Err(error)) => Verdict::Failed(error.clone()),
+        None => Verdict::Skipped("the address is not encrypted".to_owned()),
+    }
+}
+
+fn probe_user(evidence: &Evidence) -> Verdict {
+    match &evidence.visit {
+        Some(visit) => visit.verdict.clone().into(),
+        None => Verdict::Skipped("no user to log in as".to_owned()),
     }
 }

@@ -7,15 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
 use ureq::{
     Agent,
-    http::{HeaderMap, Response, header},
+    http::{Response, header::LOCATION},
+    tls::TlsConfig,
 };
 use url::Url;
 
 use crate::{
     base_url::{BaseUrl, is_same_site, shown},
+    certificate::Roots,
     fetch::{Attempted, ErrorKind, Fetch, FetchError, Page, shown_elsewhere},
+    header,
     text::{self, one_line, status_line},
 };
 
@@ -32,20 +36,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// With less time than this left, another attempt would only fail for want of time.
 const LEAST_TIME: Duration = Duration::from_millis(20);
 
-/// The headers that may be shown: useful to find out what went wrong, and never a secret.
-const SHOWN_HEADERS: [&str; 10] = [
-    "cache-control",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "date",
-    "etag",
-    "retry-after",
-    "server",
-    "via",
-    "x-request-id",
-];
-
 /// Whether an answer is the last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finality {
@@ -55,7 +45,24 @@ pub(crate) enum Finality {
     Starting(String),
 }
 
-/// The client of one run.
+/// What is sent.
+#[derive(Clone, Copy)]
+enum Sent<'a> {
+    Get,
+    /// A POST of this body, which may hold a password.
+    Form(&'a SecretString),
+}
+
+impl Sent<'_> {
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Form(_) => "POST",
+        }
+    }
+}
+
+/// The client of one run. It keeps cookies, as one visitor's browser does.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     agent: Agent,
@@ -73,8 +80,10 @@ struct Answer {
 
 impl<'a> Client<'a> {
     /// A client for the app at `base` whose time is over after `timeout`.
-    pub(crate) fn new(base: &'a BaseUrl, timeout: Duration) -> Self {
+    pub(crate) fn new(base: &'a BaseUrl, roots: &Roots, timeout: Duration) -> Self {
+        let tls = TlsConfig::builder().root_certs(roots.for_client()).build();
         let config = Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -94,6 +103,18 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// A client in the same run that shares no cookie with this one.
+    pub(crate) fn another_visitor(&self) -> Self {
+        let agent = self.agent.config().clone().new_agent();
+        let Self { agent: _, base, started, deadline, per_request } = *self;
+        Self { agent, base, started, deadline, per_request }
+    }
+
+    /// When a request that begins now must have ended.
+    pub(crate) fn request_end(&self) -> Instant {
+        Instant::now() + self.per_request.min(self.remaining())
+    }
+
     /// The time since the start of the run.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -111,18 +132,12 @@ impl<'a> Client<'a> {
         keep: usize,
         finality: impl Fn(&Fetch) -> Finality,
     ) -> Fetch {
-        let mut fetch = Fetch {
-            url: one_line(&shown(url)),
-            attempts: Vec::new(),
-            redirects: Vec::new(),
-            page: None,
-            error: None,
-        };
+        let mut fetch = unsent(Sent::Get, url);
         let mut pause = FIRST_PAUSE;
         loop {
             let at = self.elapsed();
             let cut_short = self.remaining() < self.per_request;
-            let Answer { redirects, page, error } = self.attempt(url, keep);
+            let Answer { redirects, page, error } = self.attempt(Sent::Get, url, keep);
             let took = self.elapsed().saturating_sub(at);
             let timeout = error.as_ref().filter(|error| error.kind == ErrorKind::Timeout);
             if let Some(timeout) = timeout.filter(|_| cut_short && !fetch.attempts.is_empty()) {
@@ -156,17 +171,31 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn attempt(&self, url: &Url, keep: usize) -> Answer {
+    /// Sends a form once, since sending it again could do twice what it does, and follows where its answer leads.
+    pub(crate) fn post(&self, url: &Url, form: &SecretString, keep: usize) -> Fetch {
+        let sent = Sent::Form(form);
+        let at = self.elapsed();
+        let Answer { redirects, page, error } = self.attempt(sent, url, keep);
+        let took = self.elapsed().saturating_sub(at);
+        let mut fetch = Fetch { redirects, page, error, ..unsent(sent, url) };
+        let outcome = fetch.outcome();
+        tracing::debug!(url = fetch.url, ?took, outcome, "sent a form to {}", fetch.url);
+        fetch.attempts.push(Attempted { at, took, outcome });
+        fetch
+    }
+
+    fn attempt(&self, mut sent: Sent<'_>, url: &Url, keep: usize) -> Answer {
         let allowed = self.per_request.min(self.remaining());
         let end = Instant::now() + allowed;
         let mut url = url.clone();
         let mut redirects = Vec::new();
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let (page, error) = match self.exchange(&url, left) {
+            let (page, error) = match self.exchange(sent, &url, left) {
                 Err(error) => (None, Some(error)),
-                Ok(mut response) => match self.redirect(&url, &response, redirects.len()) {
+                Ok(mut response) => match self.redirect(sent, &url, &response, redirects.len()) {
                     Ok(Some(next)) => {
+                        sent = Sent::Get;
                         redirects.push(one_line(&shown(&next)));
                         url = next;
                         continue;
@@ -180,24 +209,45 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn exchange(&self, url: &Url, time: Duration) -> Result<Response<ureq::Body>, FetchError> {
-        let request = self.agent.get(url.as_str()).config();
+    fn exchange(
+        &self,
+        sent: Sent<'_>,
+        url: &Url,
+        time: Duration,
+    ) -> Result<Response<ureq::Body>, FetchError> {
         // Without any time left, the shortest possible is what ends at once.
-        let request = request.timeout_global(Some(time.max(Duration::from_millis(1)))).build();
-        request.call().map_err(|error| describe(url, error))
+        let time = Some(time.max(Duration::from_millis(1)));
+        let answer = match sent {
+            Sent::Get => self.agent.get(url.as_str()).config().timeout_global(time).build().call(),
+            Sent::Form(form) => self
+                .agent
+                .post(url.as_str())
+                .content_type("application/x-www-form-urlencoded")
+                .config()
+                .timeout_global(time)
+                .build()
+                .send(form.expose_secret()),
+        };
+        answer.map_err(|error| describe(url, error))
     }
 
     /// Where `response` sends to, if anywhere and if that may be followed.
     fn redirect(
         &self,
+        sent: Sent<'_>,
         from: &Url,
         response: &Response<ureq::Body>,
         followed: usize,
     ) -> Result<Option<Url>, FetchError> {
-        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        let status = response.status().as_u16();
+        if !matches!(status, 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
-        let location = response.headers().get(header::LOCATION);
+        if matches!((sent, status), (Sent::Form(_), 307 | 308)) {
+            let text = "asks for the form to be sent to yet another address";
+            return Err(FetchError::new(ErrorKind::Redirect, text));
+        }
+        let location = response.headers().get(LOCATION);
         let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()));
         let Some(mut to) = location.and_then(|location| from.join(&location).ok()) else {
             let text = "redirects without saying where to";
@@ -240,6 +290,17 @@ pub(crate) fn is_up(fetch: &Fetch) -> Finality {
     }
 }
 
+fn unsent(sent: Sent<'_>, url: &Url) -> Fetch {
+    Fetch {
+        method: sent.method(),
+        url: one_line(&shown(url)),
+        attempts: Vec::new(),
+        redirects: Vec::new(),
+        page: None,
+        error: None,
+    }
+}
+
 fn read_page(
     url: &Url,
     response: &mut Response<ureq::Body>,
@@ -249,7 +310,7 @@ fn read_page(
     let mut page = Page {
         url: url.clone(),
         status: response.status().as_u16(),
-        headers: shown_headers(response.headers()),
+        headers: header::shown(response.headers()),
         body: Vec::new(),
         size: 0,
     };
@@ -282,13 +343,6 @@ fn read_body(
     }
 }
 
-fn shown_headers(headers: &HeaderMap) -> Vec<(&'static str, String)> {
-    let value = |name: &str| {
-        headers.get(name).map(|value| one_line(&String::from_utf8_lossy(value.as_bytes())))
-    };
-    SHOWN_HEADERS.iter().filter_map(|name| Some((*name, value(name)?))).collect()
-}
-
 /// Tells the kinds of trouble apart.
 fn describe(url: &Url, error: ureq::Error) -> FetchError {
     use ErrorKind as Kind;
@@ -307,7 +361,7 @@ fn describe(url: &Url, error: ureq::Error) -> FetchError {
     FetchError::new(kind, message)
 }
 
-fn describe_io(url: &Url, error: &io::Error) -> (ErrorKind, String) {
+pub(crate) fn describe_io(url: &Url, error: &io::Error) -> (ErrorKind, String) {
     use ErrorKind as Kind;
     match error.kind() {
         io::ErrorKind::ConnectionRefused => (Kind::Refused, "connection refused".to_owned()),
@@ -339,6 +393,6 @@ fn describe_io(url: &Url, error: &io::Error) -> (ErrorKind, String) {
     }
 }
 
-fn no_address(url: &Url) -> String {
+pub(crate) fn no_address(url: &Url) -> String {
     format!("the host `{}` has no address", url.host_str().unwrap_or_default())
 }

@@ -1,6 +1,6 @@
 //! What came back from a request.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -12,6 +12,8 @@ use crate::{
 /// A request with all its attempts and the last one's answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetch {
+    /// `GET` or `POST`.
+    pub(crate) method: &'static str,
     /// The address as it may be shown.
     pub(crate) url: String,
     /// Every attempt, the last one last.
@@ -42,8 +44,8 @@ pub(crate) struct Page {
     pub(crate) url: url::Url,
     /// Its HTTP status.
     pub(crate) status: u16,
-    /// Its headers that may be shown, names in lower case.
-    pub(crate) headers: Vec<(&'static str, String)>,
+    /// Its headers as they may be shown, names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The beginning of its body, decompressed.
     pub(crate) body: Vec<u8>,
     /// How long the whole body is, or how much of it came.
@@ -83,6 +85,8 @@ pub enum ErrorKind {
     Status,
     /// The status is as expected, the content is not.
     Content,
+    /// All is as expected, but it took longer than allowed.
+    Slow,
 }
 
 impl ErrorKind {
@@ -99,6 +103,7 @@ impl ErrorKind {
             Self::Redirect => "redirect",
             Self::Status => "status",
             Self::Content => "content",
+            Self::Slow => "slow",
         }
     }
 
@@ -119,6 +124,9 @@ impl ErrorKind {
             Self::Redirect => "test the address that it sends to, or correct the app's own address",
             Self::Status => "look for this request in the app's log",
             Self::Content => "look at the page: the app answers, but not with what it should",
+            Self::Slow => {
+                "look in the app's log for what takes so long, or allow more with --max-latency"
+            }
         }
     }
 }
@@ -130,14 +138,9 @@ impl fmt::Display for ErrorKind {
 }
 
 impl Page {
-    /// The value of a header that may be shown.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
-    }
-
     /// The media type without its parameters, in lower case.
     pub(crate) fn media_type(&self) -> Option<String> {
-        let value = self.header("content-type")?;
+        let value = self.headers.get("content-type")?;
         Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
     }
 
@@ -197,11 +200,12 @@ impl Fetch {
         let page = Page {
             url: url.parse().unwrap(),
             status,
-            headers: vec![("content-type", media_type.to_owned())],
+            headers: BTreeMap::from([("content-type".to_owned(), media_type.to_owned())]),
             body: body.into(),
             size: body.len() as u64,
         };
         let mut fetch = Self {
+            method: "GET",
             url: url.to_owned(),
             attempts: Vec::new(),
             redirects: Vec::new(),
@@ -215,6 +219,7 @@ impl Fetch {
     /// A fetch that was never answered.
     pub(crate) fn refused(url: &str) -> Self {
         let mut fetch = Self {
+            method: "GET",
             url: url.to_owned(),
             attempts: Vec::new(),
             redirects: Vec::new(),

@@ -14,7 +14,65 @@ pub(crate) struct Document {
     pub(crate) links: Vec<Link>,
     /// Whether there is a field to type a password into.
     pub(crate) password_field: bool,
+    /// The forms, in the page's order.
+    pub(crate) forms: Vec<Form>,
+    /// The tools that the page lists: the first link of each entry in a `<ul class="tools">`.
+    pub(crate) tools: Vec<String>,
     base: Option<String>,
+}
+
+/// A form, as far as it takes to send it as a browser does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Where it is sent, as written; to the page itself where nothing is.
+    pub(crate) action: String,
+    /// Whether it is sent in a body.
+    pub(crate) method: FormMethod,
+    /// Its named input fields.
+    pub(crate) fields: Vec<Field>,
+}
+
+/// How a form is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FormMethod {
+    /// In the address, where logs show it.
+    #[default]
+    Get,
+    /// In the body.
+    Post,
+}
+
+/// A named field of a form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    pub(crate) kind: FieldKind,
+}
+
+/// What a field is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldKind {
+    /// The page's own value, such as the token that ties the form to the visitor.
+    Hidden,
+    /// One line to type.
+    Text,
+    /// A password to type.
+    Password,
+    /// Anything else.
+    Other,
+}
+
+impl Form {
+    /// Whether it asks for a password.
+    pub(crate) fn asks_for_password(&self) -> bool {
+        self.fields.iter().any(|field| field.kind == FieldKind::Password)
+    }
+
+    /// Whether it is sent to a path that ends in `end`.
+    pub(crate) fn leads_to(&self, end: &str) -> bool {
+        self.action.split(['?', '#']).next().is_some_and(|path| path.ends_with(end))
+    }
 }
 
 /// A link to a stylesheet or a script.
@@ -81,12 +139,14 @@ impl Document {
         emitter.naively_switch_states(true);
         let mut document = Self::default();
         let mut open: Option<(Vec<u8>, String)> = None;
+        let mut place = Place::default();
         for token in Tokenizer::new_with_emitter(html, emitter) {
             let Ok(token) = token;
             match token {
                 Token::StartTag(tag) => {
-                    document.start_tag(&tag);
-                    if matches!(tag.name.as_slice(), b"title" | b"h1") {
+                    document.start_tag(&tag, &mut place);
+                    let names_tool = place.entry == Entry::Unnamed && tag.name.as_slice() == b"a";
+                    if matches!(tag.name.as_slice(), b"title" | b"h1") || names_tool {
                         open = Some((tag.name.0, String::new()));
                     }
                 }
@@ -98,6 +158,14 @@ impl Document {
                 Token::EndTag(tag) => {
                     if let Some((name, text)) = open.take_if(|(name, _)| *name == tag.name.0) {
                         document.end_text(&name, text.trim());
+                        if name == b"a" {
+                            place.entry = Entry::Named;
+                        }
+                    }
+                    match tag.name.as_slice() {
+                        b"form" => place.in_form = false,
+                        b"ul" => place.entry = Entry::None,
+                        _ => {}
                     }
                 }
                 _ => {}
@@ -106,7 +174,7 @@ impl Document {
         document
     }
 
-    fn start_tag(&mut self, tag: &StartTag<()>) {
+    fn start_tag(&mut self, tag: &StartTag<()>, place: &mut Place) {
         let attribute = |name: &str| {
             let value = tag.attributes.get(name.as_bytes())?;
             Some(String::from_utf8_lossy(value).trim().to_owned())
@@ -128,7 +196,28 @@ impl Document {
                 self.links.extend(link(AssetKind::Js, attribute("href")));
             }
             b"script" => self.links.extend(link(AssetKind::Js, attribute("src"))),
-            b"input" if is("type", "password") => self.password_field = true,
+            b"form" => {
+                let post =
+                    attribute("method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
+                self.forms.push(Form {
+                    action: attribute("action").unwrap_or_default(),
+                    method: if post { FormMethod::Post } else { FormMethod::Get },
+                    fields: Vec::new(),
+                });
+                place.in_form = true;
+            }
+            b"input" => {
+                let kind = field_kind(attribute("type").as_deref());
+                self.password_field |= kind == FieldKind::Password;
+                let form = self.forms.last_mut().filter(|_| place.in_form);
+                if let (Some(form), Some(name)) = (form, attribute("name")) {
+                    let value = tag.attributes.get(b"value".as_slice());
+                    let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
+                    form.fields.push(Field { name, value: value.unwrap_or_default(), kind });
+                }
+            }
+            b"ul" if is("class", "tools") => place.entry = Entry::Named,
+            b"li" if place.entry != Entry::None => place.entry = Entry::Unnamed,
             _ => {}
         }
     }
@@ -137,6 +226,7 @@ impl Document {
         match name {
             b"title" if self.title.is_empty() => self.title = text.to_owned(),
             b"h1" => self.headings.push(text.to_owned()),
+            b"a" => self.tools.push(text.to_owned()),
             _ => {}
         }
     }
@@ -150,6 +240,35 @@ impl Document {
             .iter()
             .map(|link| (link.kind, base.join(&link.address).map_err(|_| link.address.clone())))
             .collect()
+    }
+}
+
+/// Where in a page the reader is.
+#[derive(Debug, Default)]
+struct Place {
+    in_form: bool,
+    entry: Entry,
+}
+
+/// Where in the list of tools the reader is.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Entry {
+    /// Outside.
+    #[default]
+    None,
+    /// In an entry whose name is still to come.
+    Unnamed,
+    /// Behind an entry's name, or before the first entry.
+    Named,
+}
+
+fn field_kind(kind: Option<&str>) -> FieldKind {
+    let kind = kind.map(str::to_ascii_lowercase);
+    match kind.as_deref() {
+        Some("hidden") => FieldKind::Hidden,
+        Some("password") => FieldKind::Password,
+        None | Some("" | "text" | "email") => FieldKind::Text,
+        Some(_) => FieldKind::Other,
     }
 }
 
@@ -212,6 +331,42 @@ mod tests {
         let html = r#"<base href="/static/"><base href="/other/"><script src="a.js"></script>"#;
         let assets = Document::parse(html).assets(&Url::parse("http://h/x").unwrap());
         assert_eq!(assets[0].1.as_ref().unwrap().as_str(), "http://h/static/a.js");
+    }
+
+    #[test]
+    fn forms_are_read_with_what_they_would_send() {
+        let html = r#"<input name=outside><form action="/login" METHOD=Post>
+            <input type=hidden name=form_token value=" a&amp;b "><input name="username" value="x">
+            <input type="PASSWORD" name="password"><input type=submit></form>
+            <form action="/logout?x"><input type=hidden name=t value=1></form><input name=after>"#;
+        let document = Document::parse(html);
+        let field = |name: &str, value: &str, kind| {
+            let (name, value) = (name.to_owned(), value.to_owned());
+            Field { name, value, kind }
+        };
+        assert_eq!(document.forms.len(), 2);
+        let login = &document.forms[0];
+        assert_eq!((&*login.action, login.method), ("/login", FormMethod::Post));
+        assert_eq!(
+            login.fields,
+            [
+                field("form_token", " a&b ", FieldKind::Hidden),
+                field("username", "x", FieldKind::Text),
+                field("password", "", FieldKind::Password),
+            ]
+        );
+        assert!(login.asks_for_password() && !document.forms[1].asks_for_password());
+        assert!(document.forms[1].leads_to("/logout") && !login.leads_to("/logout"));
+        assert_eq!(document.forms[1].method, FormMethod::Get);
+        assert_eq!(document.forms[1].fields.len(), 1);
+    }
+
+    #[test]
+    fn listed_tools_are_named_by_the_first_link_of_each_entry() {
+        let html = r#"<ul><li><a>menu</a></li></ul><a>x</a><ul class="wide tools">
+            <li><a href="/a">A &amp; <b>B</b></a><p>text <a href=/more>more</a></p></li>
+            <li><a href="/c"> C </a></li></ul><li><a>after</a></li>"#;
+        assert_eq!(Document::parse(html).tools, ["A & B", "C"]);
     }
 
     #[test]

@@ -13,14 +13,16 @@ use std::{
 use url::Url;
 
 use crate::{
-    BaseUrl, Report, TESTS,
+    BaseUrl, ProbeUser, Report, Roots, TESTS,
     base_url::is_same_site,
+    certificate::validity,
     check::{Asset, Evidence, Unfetched},
     client::{BODY_LIMIT, Client, Finality, is_up},
     fetch::{ErrorKind, Fetch, FetchError},
     health::Health,
     html::{AssetKind, Document},
-    report::{RunFacts, TestReport},
+    probe,
+    report::{Budget, RunFacts, TestReport},
     text,
 };
 
@@ -42,6 +44,31 @@ pub struct Options {
     pub timeout: Duration,
     /// The id of the release that must answer; any may where there is none.
     pub expected_release: Option<String>,
+    /// How long one request may take, redirects and body included; what is over it fails. Waiting for the app to start
+    /// does not count.
+    pub max_latency: Option<Duration>,
+    /// The authorities that may have signed the app's certificate.
+    pub roots: Roots,
+    /// The user to log in as, if any.
+    pub probe_user: Option<ProbeUser>,
+}
+
+impl Options {
+    /// How long everything may take where nothing else is said, after the workflow guide.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// The options to test the app at `base_url`, with nothing else asked for.
+    #[must_use]
+    pub fn new(base_url: BaseUrl) -> Self {
+        Self {
+            base_url,
+            timeout: Self::TIMEOUT,
+            expected_release: None,
+            max_latency: None,
+            roots: Roots::default(),
+            probe_user: None,
+        }
+    }
 }
 
 /// Tests the app.
@@ -49,23 +76,27 @@ pub struct Options {
 /// It always returns a report, and at the latest when the time is over: an app that never answers has failed all tests.
 #[must_use]
 pub fn run(options: &Options) -> Report {
-    let client = Client::new(&options.base_url, options.timeout);
+    let client = Client::new(&options.base_url, &options.roots, options.timeout);
     let health_url = options.base_url.page("health");
     let expected = options.expected_release.as_deref();
     let first = client.get(&health_url, SMALL_BODY, |fetch| answers(fetch, expected));
     let release = Health::read(&first).ok().and_then(|health| health.release);
-    let facts = RunFacts { options, release, startup: &first };
-    match not_ready(&first, options) {
-        Some(error) => {
-            let tests = TESTS.iter().map(|test| TestReport::not_run(test, &error)).collect();
-            Report::new(facts, tests, client.elapsed())
-        }
+    let mut facts = RunFacts { options, release, startup: &first, certificate: None };
+    let tests = TESTS.iter().filter(|test| (test.applies)(options));
+    let tests = match not_ready(&first, options) {
+        Some(error) => tests.map(|test| TestReport::not_run(test, &error)).collect(),
         None => {
             let evidence = collect(&client, options, &first);
-            let tests = TESTS.iter().map(|test| TestReport::judged(test, &evidence)).collect();
-            Report::new(facts, tests, client.elapsed())
+            facts.certificate = evidence.certificate.as_ref().and_then(|left| left.clone().ok());
+            let mut budget = Budget::new(options.max_latency);
+            tests.map(|test| TestReport::judged(test, &evidence, &mut budget)).collect()
         }
+    };
+    let mut report = Report::new(facts, tests, client.elapsed());
+    if let Some(user) = &options.probe_user {
+        report.rewrite(&|text| user.redact(text));
     }
+    report
 }
 
 /// Whether the app itself has answered, and as the release that is expected.
@@ -105,15 +136,36 @@ fn collect(client: &Client<'_>, options: &Options, first: &Fetch) -> Evidence {
         fetch_assets(client, &page, &fetched);
         page
     };
-    let (home, login, health) = thread::scope(|scope| {
+    let base = &options.base_url;
+    let (home, login, health, certificate, visit) = thread::scope(|scope| {
         let login = scope.spawn(|| page("login"));
         let health = scope.spawn(|| settled_health(client, options, first));
-        (page(""), join(login), join(health))
+        let certificate = base.is_encrypted().then(|| {
+            scope.spawn(|| validity(&base.page(""), &options.roots, client.request_end()))
+        });
+        let visit = options
+            .probe_user
+            .as_ref()
+            .map(|user| scope.spawn(move || probe::visit(client, base, user)));
+        (page(""), join(login), join(health), certificate.map(join), visit.map(join))
     });
+    // Where there is no such document, a second look finds none either.
+    let closing = (options.expected_release.is_some() && health.status() != Some(404))
+        .then(|| client.get(&base.page("health"), SMALL_BODY, is_up));
     let fetched = fetched.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (assets, unfetched) = in_page_order(&[&home, &login], fetched);
     let expected_release = options.expected_release.clone();
-    Evidence { home, login, health, assets, unfetched, expected_release }
+    Evidence {
+        home,
+        login,
+        health,
+        assets,
+        unfetched,
+        expected_release,
+        closing,
+        certificate,
+        visit,
+    }
 }
 
 /// The health document that counts: the first, unless the app found itself unwell, which may pass.

@@ -7,13 +7,12 @@ use ureq::http::StatusCode;
 /// The longest foreign text that fits a line, in characters.
 const LINE: usize = 200;
 
-/// `text` on one line, shortened, without anything that a terminal would act on.
+/// `text` on one line, shortened; what a terminal would act on is escaped (`\u{1b}`).
 pub(crate) fn one_line(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .take(LINE + 1)
-        .map(|c| if c.is_whitespace() { ' ' } else { harmless(c) })
-        .collect();
+    let mut line = String::new();
+    for c in text.chars().take(LINE + 1) {
+        if c.is_whitespace() { line.push(' ') } else { push_harmless(&mut line, c) }
+    }
     if line.chars().count() > LINE {
         line = line.chars().take(LINE - 1).collect();
         line.push('…');
@@ -21,26 +20,31 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-/// The first `limit` bytes of `body` as lines, without anything that a terminal would act on.
+/// The first `limit` bytes of `body` as lines; what a terminal would act on is escaped (`\u{1b}`).
 pub(crate) fn excerpt(body: &[u8], limit: usize) -> String {
     let cut = &body[..body.len().min(limit)];
-    let mut text: String = String::from_utf8_lossy(cut)
-        .replace("\r\n", "\n")
-        .chars()
-        .map(|c| if matches!(c, '\n' | '\t') { c } else { harmless(c) })
-        .collect();
+    let mut text = String::with_capacity(cut.len());
+    for c in String::from_utf8_lossy(cut).replace("\r\n", "\n").chars() {
+        if matches!(c, '\n' | '\t') { text.push(c) } else { push_harmless(&mut text, c) }
+    }
     if body.len() > limit {
         text.push('…');
     }
     text
 }
 
-fn harmless(c: char) -> char {
+fn push_harmless(text: &mut String, c: char) {
     // Marks that reorder text could make a line read as something else.
     let reorders =
         matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks = matches!(c, '\u{2028}' | '\u{2029}');
-    if c.is_control() || reorders || breaks { '\u{fffd}' } else { c }
+    // XML has no way to write these at all.
+    let outside_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
+    if c.is_control() || reorders || breaks || outside_xml {
+        text.extend(c.escape_unicode());
+    } else {
+        text.push(c);
+    }
 }
 
 /// `200 OK`.
@@ -86,9 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_commands_and_reordering_marks_are_taken_out() {
-        assert_eq!(one_line("a\u{1b}[31mb\r\nc\u{202e}d"), "a\u{fffd}[31mb  c\u{fffd}d");
-        assert_eq!(excerpt(b"a\x1b]0;x\x07\r\nb", 100), "a\u{fffd}]0;x\u{fffd}\nb");
+    fn terminal_commands_and_reordering_marks_are_escaped() {
+        assert_eq!(one_line("a\u{1b}[31mb\r\nc\u{202e}d"), r"a\u{1b}[31mb  c\u{202e}d");
+        assert_eq!(excerpt(b"a\x1b]0;x\x07\r\nb", 100), "a\\u{1b}]0;x\\u{7}\nb");
     }
 
     #[test]

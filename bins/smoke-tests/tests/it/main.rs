@@ -67,15 +67,26 @@ fn help_says_what_it_does_and_how() {
               
               [default: 30]
 
+          --max-latency <MS>
+              How long one request may take, redirects included; a slower one fails its test
+
           --expect-release <ID>
               The release that must answer; an older one is waited for to go away
+
+          --probe-user <FILE>
+              Log in as the user that this file describes, and see exactly the tools that it lists
+
+          --ca-file <FILE>
+              Trust the certificates in this PEM file, and no public authority
 
           --format <FORMAT>
               How to print the report
 
               Possible values:
-              - text: For people
-              - json: For programs: one JSON document on stdout, failures included
+              - text:   For people
+              - json:   One JSON document
+              - junit:  JUnit XML, for CI systems
+              - github: Annotations of a GitHub Actions run
               
               [default: text]
 
@@ -85,15 +96,20 @@ fn help_says_what_it_does_and_how() {
       -V, --version
               Print version
 
-    Tests: 1 homepage, 2 login page, 3 health endpoint, 4 static assets, 5 database, 6 no 5xx errors.
-    What the app does not offer is skipped and said so; everything else passes or fails.
+    Tests: 1 homepage, 2 login page, 3 health endpoint, 4 static assets, 5 database, 6 no 5xx errors;
+    7 TLS certificate, where the address is https; 8 the probe user's tools, where there is one.
+    What the app does not offer is skipped and said so; everything else passes, warns or fails.
+
+    The probe user's FILE is TOML: username = "probe" and tools = ["Email Templates"], exactly those
+    that this user sees after the login. The password is read from OMNITOOL_PROBE_PASSWORD.
 
     Examples:
       smoke-tests --url http://localhost:5000
-      smoke-tests --env staging
+      smoke-tests --env staging --max-latency 2000
       smoke-tests --env production --platform heroku --expect-release v42 --format json
+      smoke-tests --env staging --probe-user data/probe.toml --format junit > smoke-tests.xml
 
-    Exit codes: 0 all passed or skipped, 1 one or more failed, 2 wrong usage
+    Exit codes: 0 all passed, skipped or warned of, 1 one or more failed, 2 wrong usage
     "#);
 }
 

@@ -15,11 +15,7 @@ use crate::server::Server;
 
 /// The options to test `server`, with so much time that only a hanging test runs out of it.
 fn options(server: &Server) -> Options {
-    Options {
-        base_url: server.url().parse().unwrap(),
-        timeout: Duration::from_secs(30),
-        expected_release: None,
-    }
+    Options::new(server.url().parse().unwrap())
 }
 
 /// `options` for a run that is meant to run out of time.
