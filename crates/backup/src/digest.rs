@@ -23,11 +23,19 @@ pub(crate) fn of_file(file: &Path) -> io::Result<Fingerprint> {
     read(file, |_| Ok(()))
 }
 
-/// Copies `from` into `to` and flushes it to disk; the fingerprint is of what was copied.
-pub(crate) fn copy(from: &Path, mut to: File) -> io::Result<Fingerprint> {
-    let fingerprint = read(from, |piece| to.write_all(piece))?;
-    to.sync_all()?;
-    Ok(fingerprint)
+/// Copies `from` into `to`, telling how many bytes it has; the fingerprint is of what was copied.
+pub(crate) fn copy(
+    from: &Path,
+    mut to: File,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<Fingerprint> {
+    let mut done = 0;
+    read(from, |piece| {
+        to.write_all(piece)?;
+        done += piece.len() as u64;
+        progress(done);
+        Ok(())
+    })
 }
 
 fn read(file: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Fingerprint> {

@@ -185,14 +185,24 @@ pub enum RestoreError {
     #[error("the live database was locked by another writer for {waited_seconds} s")]
     Locked {
         /// How long this one waited.
-        waited_seconds: u32,
+        waited_seconds: u64,
+    },
+    /// Only with a write-ahead log, the safety backup can be read while nobody else can write.
+    #[error(
+        "the live database {database} cannot use a write-ahead log: its journal mode stays `{journal}`"
+    )]
+    Journal {
+        /// The live database.
+        database: String,
+        /// The journal mode that it has.
+        journal: String,
     },
     /// There is no way back without it.
     #[error("cannot take the safety backup")]
     Safety(#[from] CaptureError),
     /// The database refused something.
     #[error("cannot replace the content of the live database")]
-    Replace(#[from] diesel::result::Error),
+    Replace(#[source] Cause),
     /// The result was not what it should be, and was rolled back.
     #[error("the restored content is not what the backup holds: {problem}")]
     Check {
@@ -202,4 +212,10 @@ pub enum RestoreError {
     /// The result cannot be looked at.
     #[error("cannot check the restored content")]
     Read(#[from] ReadDatabaseError),
+}
+
+impl From<diesel::result::Error> for RestoreError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Replace(error.into())
+    }
 }

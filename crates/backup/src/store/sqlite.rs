@@ -1,12 +1,14 @@
 //! SQLite files.
 
 mod beside;
+mod pages;
 mod restore;
 
 use std::{
     collections::BTreeMap,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use diesel::{
@@ -27,6 +29,8 @@ use crate::manifest::System;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Not counted: the schema version says it all.
 const LEDGER: &str = "__diesel_schema_migrations";
+/// How long a copy waits for what others have locked, which is moments with a write-ahead log.
+const WAIT: Duration = Duration::from_secs(5);
 const STAMP_TABLE: &str = "environment_stamp";
 
 /// A SQLite file that programs may have open.
@@ -65,17 +69,16 @@ impl Store for SqliteStore {
         }
         let mut conn = open(&self.url(), Mode::Read)?;
         read_snapshot(&mut conn, |conn| {
-            let empty = objects(conn, "main")?.is_empty();
+            let empty = objects(conn)?.is_empty();
             if empty { Ok(None) } else { read_contents(conn).map(Some) }
         })
     }
 
-    fn copy_to(&self, file: &Path, _progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError> {
-        let mut conn = open(&self.url(), Mode::Write)?;
-        diesel::sql_query("VACUUM INTO $1")
-            .bind::<Text, _>(file.to_string_lossy())
-            .execute(&mut conn)
-            .map(drop)
+    fn copy_to(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError> {
+        // Ours until the end: it has switched the file to the write-ahead log, and keeps the log from going away.
+        let _conn = open(&self.url(), Mode::Write)?;
+        pages::connect(&self.path, WAIT)
+            .and_then(|source| pages::save(&source, file, progress))
             .map_err(|source| CopyError::Copy { file: file.to_owned(), source: source.into() })
     }
 
@@ -188,11 +191,10 @@ struct Number {
     number: i64,
 }
 
-/// All that is in the schema of `database`, in the order in which it was made.
-fn objects(conn: &mut AnyConnection, database: &str) -> QueryResult<Vec<Object>> {
-    let query =
-        format!("SELECT type AS kind, name, sql FROM {database}.sqlite_schema ORDER BY rowid");
-    diesel::sql_query(query).load(conn)
+/// All that is in the schema, in the order in which it was made.
+fn objects(conn: &mut AnyConnection) -> QueryResult<Vec<Object>> {
+    diesel::sql_query("SELECT type AS kind, name, sql FROM main.sqlite_schema ORDER BY rowid")
+        .load(conn)
 }
 
 fn quoted(name: &str) -> String {
@@ -216,7 +218,7 @@ fn find_problem(conn: &mut AnyConnection) -> QueryResult<Option<String>> {
         let messages: Vec<String> = orphans.into_iter().map(|row| row.message).collect();
         return Ok(Some(messages.join("; ")));
     }
-    let foreign = objects(conn, "main")?
+    let foreign = objects(conn)?
         .into_iter()
         .find(|object| object.sql.as_deref().is_some_and(|sql| sql.starts_with("CREATE VIRTUAL")));
     Ok(foreign
@@ -236,7 +238,7 @@ fn read_contents(conn: &mut AnyConnection) -> Result<Contents, ReadDatabaseError
 
 fn count_rows(conn: &mut AnyConnection) -> QueryResult<BTreeMap<String, u64>> {
     let mut rows = BTreeMap::new();
-    for object in objects(conn, "main")? {
+    for object in objects(conn)? {
         if object.kind != "table" || object.is_internal() || object.name == LEDGER {
             continue;
         }
@@ -249,7 +251,7 @@ fn count_rows(conn: &mut AnyConnection) -> QueryResult<BTreeMap<String, u64>> {
 
 /// The stamp; none also where there is no table for it yet.
 fn read_stamp(conn: &mut AnyConnection) -> Result<Option<EnvironmentName>, ReadDatabaseError> {
-    if objects(conn, "main")?.iter().any(|object| object.name == STAMP_TABLE) {
+    if objects(conn)?.iter().any(|object| object.name == STAMP_TABLE) {
         Ok(stamp::read(conn)?)
     } else {
         Ok(None)

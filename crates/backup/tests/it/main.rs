@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod capture;
+mod pages;
 mod rollback;
 
 use std::path::PathBuf;

@@ -79,8 +79,12 @@ impl Beside {
     }
 
     /// Copies `file` beside the live database, where it is safe from whoever may change the original.
-    pub(super) fn stage(&self, file: &Path) -> io::Result<Fingerprint> {
-        digest::copy(file, open_private(&self.staged)?)
+    pub(super) fn stage(
+        &self,
+        file: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> io::Result<Fingerprint> {
+        digest::copy(file, open_private(&self.staged)?, progress)
     }
 
     /// The copy.

@@ -1,28 +1,29 @@
-//! Replacing the content of a live SQLite database in one transaction.
+//! Replacing the content of a live SQLite database, page by page and in one transaction.
 //!
 //! The file stays, so that programs that have it open go on with the restored content: readers see the old one until the
 //! commit, writers wait. A kill at any moment leaves the old content or the new one, as with every transaction.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use diesel::{
     prelude::*,
-    sql_types::{BigInt, Bool, Text},
+    sql_types::{BigInt, Text},
 };
-use omnitool_database::{AnyConnection, Mode, open, sqlite_uri, stamp, write_transaction};
+use omnitool_database::{AnyConnection, Mode, open, stamp, write_transaction};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use rusqlite::{Connection, backup::Backup};
 
 use super::{
-    Object, STAMP_TABLE,
+    STAMP_TABLE,
     beside::{self, Beside},
-    execute, find_problem, objects, quoted, read_contents, read_stamp,
+    execute, find_problem, objects, pages, quoted, read_contents, read_stamp,
 };
-use crate::store::{Contents, RestoreError, RestoreHooks, RestoreRequest, SESSION_TABLE};
+use crate::store::{
+    Contents, Progress, RestoreError, RestoreHooks, RestoreRequest, SESSION_TABLE, Step,
+};
 
 /// How long to wait for other writers before giving up.
-const WAIT_SECONDS: u32 = 30;
-/// The name under which the backup is attached.
-const RESTORED: &str = "restored";
+const WAIT: Duration = Duration::from_secs(30);
 
 pub(super) fn restore(
     database: &Path,
@@ -30,155 +31,136 @@ pub(super) fn restore(
     hooks: &mut RestoreHooks<'_>,
 ) -> Result<(), RestoreError> {
     let mut beside = Beside::begin(database, request.label)?;
+    let total = std::fs::metadata(request.file).map(|metadata| metadata.len()).ok();
+    let mut staged = |done| (hooks.progress)(Progress { step: Step::Stage, done, total });
     let copied = beside
-        .stage(request.file)
+        .stage(request.file, &mut staged)
         .map_err(|source| RestoreError::Stage { database: beside::name(database), source })?;
     if copied.sha256 != request.sha256 {
         return Err(RestoreError::Changed { label: request.label.to_owned() });
     }
-    (hooks.check)(&DatabaseUrl::sqlite(beside.staged()))
-        .map_err(|problem| RestoreError::Unfit { label: request.label.to_owned(), problem })?;
-    let mut conn = open(&DatabaseUrl::sqlite(database), Mode::Create)?;
-    prepare(&mut conn, beside.staged())?;
+    let shape = Shape::read(&mut open(&DatabaseUrl::sqlite(database), Mode::Create)?)?;
+    (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
+    let url = DatabaseUrl::sqlite(beside.staged());
+    prepare(&url, &shape, request)?;
+    (hooks.check)(&url).map_err(|problem| {
+        let label = request.label.to_owned();
+        RestoreError::Unfit { label, problem }
+    })?;
+    replace(database, &mut beside, hooks)
+}
+
+/// Makes the staged copy what the live database will be, and checks all of it.
+fn prepare(
+    staged: &DatabaseUrl,
+    shape: &Shape,
+    request: &RestoreRequest<'_>,
+) -> Result<(), RestoreError> {
+    let mut conn = open(staged, Mode::Write)?;
+    // One file, which is thrown away if anything happens. What is in it must not run anything by its schema, and references
+    // are checked as a whole.
+    execute(
+        &mut conn,
+        "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; \
+         PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON",
+    )?;
+    shape.give_to(&mut conn)?;
     write_transaction(&mut conn, |conn| {
+        stamp_as(conn, request.environment)?;
+        end_sessions(conn)
+    })?;
+    check(&mut conn, request.contents)
+}
+
+/// Writes the staged pages over the live ones.
+fn replace(
+    database: &Path,
+    beside: &mut Beside,
+    hooks: &mut RestoreHooks<'_>,
+) -> Result<(), RestoreError> {
+    let source = pages::connect(beside.staged(), WAIT).map_err(explain)?;
+    let page_size = pages::page_size(&source).map_err(explain)?;
+    let mut live = pages::connect(database, WAIT).map_err(explain)?;
+    live.execute_batch("PRAGMA synchronous = FULL").map_err(explain)?;
+    let journal = pages::journal_mode(&live).map_err(explain)?;
+    if journal != "wal" {
+        let database = beside::name(database);
+        return Err(RestoreError::Journal { database, journal });
+    }
+    {
+        let backup = Backup::new(&source, &mut live).map_err(explain)?;
+        pages::lock(&backup).map_err(explain)?;
         // The lock is held: what the safety backup holds is all that was ever committed.
         let safety_backup = (hooks.safety)(hooks.progress)?;
-        beside.note(conn, safety_backup)?;
-        clear(conn)?;
-        fill(conn)?;
-        stamp_as(conn, request.environment)?;
-        end_sessions(conn)?;
-        check(conn, request.contents)
-    })
-    .map_err(explain_lock)?;
-    // The log is as large as the database now. While a reader is still on the old content it cannot shrink, and waiting for
-    // that reader would keep writers out: a later checkpoint does it.
-    if let Err(error) =
-        execute(&mut conn, "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)")
-    {
+        beside.note(&mut open(&DatabaseUrl::sqlite(database), Mode::Read)?, safety_backup)?;
+        pages::copy(&backup, page_size, Step::Replace, hooks.progress).map_err(explain)?;
+    }
+    shrink_log(&live);
+    Ok(())
+}
+
+/// The log is as large as the database now. While a reader is still on the old content it cannot shrink, and waiting for
+/// that reader would keep writers out: a later checkpoint does it.
+fn shrink_log(live: &Connection) {
+    let shrunk = live
+        .busy_timeout(Duration::ZERO)
+        .and_then(|()| live.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"));
+    if let Err(error) = shrunk {
         tracing::debug!("the write-ahead log stays until the next checkpoint: {error}");
     }
-    drop(conn);
-    // From outside, as everybody else will see it.
-    let mut conn = open(&DatabaseUrl::sqlite(database), Mode::Write)?;
-    read_contents(&mut conn)?;
-    Ok(())
 }
 
-fn prepare(conn: &mut AnyConnection, staged: &Path) -> QueryResult<()> {
-    // References are checked as a whole at the end; while tables are dropped, they would delete each other's rows. A file
-    // from elsewhere must not run anything by its schema.
-    execute(
-        conn,
-        &format!(
-            "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; \
-             PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
-            WAIT_SECONDS * 1000
-        ),
-    )?;
-    let uri = sqlite_uri(staged, Mode::Immutable).replace('\'', "''");
-    execute(conn, &format!("ATTACH '{uri}' AS {RESTORED}"))
-}
-
-/// Removes all that is in the live database.
-fn clear(conn: &mut AnyConnection) -> QueryResult<()> {
-    let mut found = objects(conn, "main")?;
-    // Views and triggers first, since they refer to tables. Indexes go with theirs.
-    found.sort_by_key(|object| object.kind == "table");
-    for Object { kind, name, .. } in found {
-        let kept_by_sqlite = name.starts_with("sqlite_") && !name.starts_with("sqlite_stat");
-        // A trigger of a view went with it.
-        let if_there = if kind == "trigger" { "IF EXISTS " } else { "" };
-        if kind != "index" && !kept_by_sqlite {
-            let what = kind.to_uppercase();
-            execute(conn, &format!("DROP {what} {if_there}main.{}", quoted(&name)))?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes all that is in the attached backup.
-fn fill(conn: &mut AnyConnection) -> QueryResult<()> {
-    let found = objects(conn, RESTORED)?;
-    let of_kind = |kind: &'static str| {
-        found.iter().filter(move |object| object.kind == kind && !object.is_internal())
-    };
-    // With indexes in place and no triggers yet, SQLite copies whole pages instead of rows.
-    for object in of_kind("table").chain(of_kind("index")) {
-        create(conn, object)?;
-    }
-    for object in of_kind("table") {
-        copy_rows(conn, &object.name)?;
-    }
-    for object in of_kind("view").chain(of_kind("trigger")) {
-        create(conn, object)?;
-    }
-    // The highest keys ever given, where tables keep them.
-    if found.iter().any(|object| object.name == "sqlite_sequence") {
-        execute(
-            conn,
-            &format!(
-                "DELETE FROM main.sqlite_sequence; \
-                 INSERT INTO main.sqlite_sequence SELECT * FROM {RESTORED}.sqlite_sequence"
-            ),
-        )?;
-    }
-    copy_user_version(conn)
-}
-
-fn copy_rows(conn: &mut AnyConnection, table: &str) -> QueryResult<()> {
-    let query = "SELECT name, hidden <> 0 AS is_generated FROM pragma_table_xinfo($1, $2)";
-    let columns: Vec<Column> =
-        diesel::sql_query(query).bind::<Text, _>(table).bind::<Text, _>(RESTORED).load(conn)?;
-    let table = quoted(table);
-    // Only without a list of columns, pages are copied. Generated columns cannot be written and need the list.
-    let statement = if columns.iter().any(|column| column.is_generated) {
-        let names: Vec<String> = columns
-            .iter()
-            .filter(|column| !column.is_generated)
-            .map(|column| quoted(&column.name))
-            .collect();
-        let names = names.join(", ");
-        format!("INSERT INTO main.{table} ({names}) SELECT {names} FROM {RESTORED}.{table}")
-    } else {
-        format!("INSERT INTO main.{table} SELECT * FROM {RESTORED}.{table}")
-    };
-    execute(conn, &statement)
+/// What SQLite cannot change in a database that others have open, so that the backup is fitted to it.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    page_size: i64,
+    auto_vacuum: i64,
+    encoding: String,
 }
 
 #[derive(QueryableByName)]
-struct Column {
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = Bool)]
-    is_generated: bool,
-}
-
-fn create(conn: &mut AnyConnection, object: &Object) -> QueryResult<()> {
-    match &object.sql {
-        // Not as a batch: of a text from a file, only the first statement may run.
-        Some(sql) => diesel::sql_query(sql).execute(conn).map(drop),
-        // An index that its table's constraints brought along.
-        None => Ok(()),
-    }
-}
-
-#[derive(QueryableByName)]
-struct UserVersion {
+struct ShapeRow {
     #[diesel(sql_type = BigInt)]
-    user_version: i64,
+    page_size: i64,
+    #[diesel(sql_type = BigInt)]
+    auto_vacuum: i64,
+    #[diesel(sql_type = Text)]
+    encoding: String,
 }
 
-fn copy_user_version(conn: &mut AnyConnection) -> QueryResult<()> {
-    let UserVersion { user_version } =
-        diesel::sql_query(format!("PRAGMA {RESTORED}.user_version")).get_result(conn)?;
-    execute(conn, &format!("PRAGMA main.user_version = {user_version}"))
+impl Shape {
+    fn read(conn: &mut AnyConnection) -> QueryResult<Self> {
+        let query = "SELECT page_size, auto_vacuum, encoding \
+                     FROM pragma_page_size, pragma_auto_vacuum, pragma_encoding";
+        let ShapeRow { page_size, auto_vacuum, encoding } =
+            diesel::sql_query(query).get_result(conn)?;
+        Ok(Self { page_size, auto_vacuum, encoding })
+    }
+
+    /// Builds the database of `conn` anew where it has another shape. Backups of ours have the shape of their database.
+    fn give_to(&self, conn: &mut AnyConnection) -> Result<(), RestoreError> {
+        if Self::read(conn)? != *self {
+            let Self { page_size, auto_vacuum, encoding: _ } = self;
+            execute(
+                conn,
+                &format!(
+                    "PRAGMA page_size = {page_size}; PRAGMA auto_vacuum = {auto_vacuum}; VACUUM"
+                ),
+            )?;
+        }
+        let found = Self::read(conn)?;
+        if found == *self {
+            return Ok(());
+        }
+        let problem = format!("its pages are {found:?} and those of the database {self:?}");
+        Err(RestoreError::Check { problem })
+    }
 }
 
 /// Stamps what comes from another environment, or from before its own stamp. A schema older than stamps has no place for
 /// one; `migrate-db` gives it one.
 fn stamp_as(conn: &mut AnyConnection, environment: EnvironmentName) -> Result<(), RestoreError> {
-    let has_table = objects(conn, "main")?.iter().any(|object| object.name == STAMP_TABLE);
+    let has_table = objects(conn)?.iter().any(|object| object.name == STAMP_TABLE);
     if has_table && read_stamp(conn)? != Some(environment) {
         stamp::write(conn, environment)?;
     }
@@ -186,14 +168,14 @@ fn stamp_as(conn: &mut AnyConnection, environment: EnvironmentName) -> Result<()
 }
 
 /// Logs everybody out. Sessions that were closed since the backup was taken, or whose user was, must not come back to life.
-fn end_sessions(conn: &mut AnyConnection) -> QueryResult<()> {
-    if objects(conn, "main")?.iter().any(|object| object.name == SESSION_TABLE) {
-        execute(conn, &format!("DELETE FROM main.{}", quoted(SESSION_TABLE)))?;
+fn end_sessions(conn: &mut AnyConnection) -> Result<(), RestoreError> {
+    if objects(conn)?.iter().any(|object| object.name == SESSION_TABLE) {
+        execute(conn, &format!("DELETE FROM {}", quoted(SESSION_TABLE)))?;
     }
     Ok(())
 }
 
-/// Refuses to commit anything but what the backup holds.
+/// Refuses anything but what the backup holds.
 fn check(conn: &mut AnyConnection, expected: &Contents) -> Result<(), RestoreError> {
     if let Some(problem) = find_problem(conn)? {
         return Err(RestoreError::Check { problem });
@@ -217,11 +199,10 @@ fn check(conn: &mut AnyConnection, expected: &Contents) -> Result<(), RestoreErr
     }
 }
 
-fn explain_lock(error: RestoreError) -> RestoreError {
-    match error {
-        RestoreError::Replace(source) if source.to_string().contains("database is locked") => {
-            RestoreError::Locked { waited_seconds: WAIT_SECONDS }
-        }
-        other => other,
+fn explain(error: rusqlite::Error) -> RestoreError {
+    if pages::is_busy(&error) {
+        RestoreError::Locked { waited_seconds: WAIT.as_secs() }
+    } else {
+        RestoreError::Replace(error.into())
     }
 }
