@@ -170,6 +170,24 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// History: what was done to users, appended and never updated.
+    user_event (id) {
+        /// Key; a later event has a larger one.
+        id -> BigInt,
+        /// When (UTC).
+        happened_at -> Timestamp,
+        /// The user name of the admin or user who did it, or the program.
+        author -> Text,
+        /// The user to whom it was done.
+        user_id -> BigInt,
+        /// `create`, `activate`, `deactivate`, `make-admin`, `remove-admin`, `reset-password`, `change-password` or `phone-number`.
+        change -> Text,
+        /// What was there before, where that can be put back: a telephone number.
+        previous -> Nullable<Text>,
+    }
+}
+
 diesel::joinable!(tool_access -> users (user_id));
 diesel::joinable!(tool_access -> tools (tool_id));
 diesel::joinable!(tool_access_everyone -> tools (tool_id));
@@ -179,6 +197,7 @@ diesel::joinable!(tool_access_event -> tool_access_run (run));
 diesel::joinable!(effective_tool_access -> users (user_id));
 diesel::joinable!(effective_tool_access -> tools (tool_id));
 diesel::joinable!(user_session -> users (user_id));
+diesel::joinable!(user_event -> users (user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     users,
@@ -191,4 +210,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     effective_tool_access,
     environment_stamp,
     user_session,
+    user_event,
 );

@@ -87,7 +87,8 @@ fn the_migrations_make_what_the_rust_schema_says(db: TestDatabase) {
         effective_tool_access,
         environment_stamp,
         migration_ledger,
-        user_session
+        user_session,
+        user_event
     );
     assert_eq!(shape, Shape::new(), "tables that the Rust schema does not know");
 }
