@@ -9,9 +9,9 @@ use crate::CaptureError;
 /// What a database system or its programs say.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// There is no way yet to back up this kind of database.
+/// The URL does not say which database is to be backed up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot back up or restore the PostgreSQL database {url}: only SQLite is supported so far")]
+#[error("the URL {url} names no database, so that it depends on who asks")]
 pub struct UnsupportedDatabaseError {
     /// The database, without its password.
     pub url: String,
@@ -51,6 +51,15 @@ pub enum ReadDatabaseError {
     /// What lies beside it cannot be read.
     #[error("cannot look for an interrupted restore")]
     Beside(#[source] io::Error),
+    /// Its server cannot be asked about it.
+    #[error("cannot ask the server of {database}")]
+    Server {
+        /// The database, without its password.
+        database: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
 }
 
 /// Why a database could not be copied.
@@ -134,6 +143,15 @@ pub enum InspectError {
         /// What its checks found.
         problem: String,
     },
+    /// The program that reads it cannot be run.
+    #[error("cannot run what reads the backup {file}")]
+    Program {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// It cannot be read as a database.
     #[error("cannot read the backup {file}")]
     Read {
@@ -163,6 +181,15 @@ pub enum RestoreError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The server did not do its part.
+    #[error("cannot restore beside the live database {database}")]
+    Server {
+        /// The live database, without its password.
+        database: String,
+        /// Why.
+        #[source]
+        source: Cause,
     },
     /// The backup is not the one that was checked.
     #[error("the backup {label} was changed while it was being restored")]

@@ -17,7 +17,7 @@ use super::{
     contents::{LEDGER, STAMP_TABLE, label},
     programs::{Programs, RunError},
 };
-use crate::store::{Contents, InspectError, ReadDatabaseError};
+use crate::store::{Contents, InspectError};
 
 /// What every dump of `pg_dump --format=custom` begins with.
 const MAGIC: &[u8] = b"PGDMP";
@@ -26,13 +26,13 @@ const LINE_START: usize = 128 * 1024;
 
 /// Reads the dump `file` to its end.
 pub(super) fn inspect(programs: &Programs, file: &Path) -> Result<Contents, InspectError> {
-    check_file(file)?;
     let mut reader = Reader::default();
     let list = programs.pg_restore().arg("--list").arg(file).read(|list| reader.list(list));
     let read = list.and_then(|()| {
         programs
             .pg_restore()
-            .args(["--data-only", "--file=-"])
+            .arg("--data-only")
+            .arg("--file=-")
             .arg(file)
             .read(|script| reader.script(script))
     });
@@ -58,7 +58,7 @@ pub(super) fn owners(programs: &Programs, file: &Path) -> Result<Vec<String>, Ru
 }
 
 /// What can be said without `pg_restore`, which would say it less clearly.
-fn check_file(file: &Path) -> Result<(), InspectError> {
+pub(super) fn check_file(file: &Path) -> Result<(), InspectError> {
     let reach = |source| InspectError::Reach { file: file.to_owned(), source };
     let metadata = std::fs::symlink_metadata(file).map_err(reach)?;
     let found = if metadata.is_dir() {
@@ -246,8 +246,7 @@ fn parse_copy(line: &[u8]) -> Option<Copy> {
         _ => None,
     };
     let columns = rest.trim().trim_start_matches('(').trim_end_matches(')');
-    let wanted =
-        wanted.and_then(|wanted| columns.split(", ").position(|column| column == wanted));
+    let wanted = wanted.and_then(|wanted| columns.split(", ").position(|column| column == wanted));
     Some(Copy { label, wanted, rows: 0 })
 }
 
@@ -335,5 +334,4 @@ mod tests {
             prop_assert_eq!(found, expected);
         }
     }
-
 }

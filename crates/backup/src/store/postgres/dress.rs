@@ -171,7 +171,7 @@ mod tests {
         ALTER DATABASE "app" SET "work_mem" TO E'64MB'
         ALTER ROLE "reader" IN DATABASE "app" SET "statement_timeout" TO E'5s'
         ALTER DATABASE "app" SET "search_path" TO E'$user', E'public', E'a " b'
-        ALTER DATABASE "app" SET "my"."option" TO E'it\'\'s \\ odd'
+        ALTER DATABASE "app" SET "my"."option" TO E'it''s \\ odd'
         ALTER DATABASE "app" SET "search_path" TO E''
         "#
         );

@@ -33,6 +33,8 @@ pub(super) enum Purpose {
     Scratch,
     /// A backup is restored into it.
     Restore,
+    /// Another environment's database is copied into it.
+    Refresh,
     /// It was replaced and is kept.
     Replaced,
 }

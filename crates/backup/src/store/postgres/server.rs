@@ -42,7 +42,9 @@ pub(crate) enum ServerError {
         "the role `{role}` does not own the database `{database}`; use the role `{owner}`, or a superuser allows it with: GRANT {} TO {}", quoted(.owner), quoted(.role)
     )]
     NotOwner { role: String, database: String, owner: String },
-    #[error("sessions of other roles stay connected to the database `{database}`, and the role `{role}` may not end them: {sessions}")]
+    #[error(
+        "sessions of other roles stay connected to the database `{database}`, and the role `{role}` may not end them: {sessions}"
+    )]
     StillConnected { role: String, database: String, sessions: String },
     #[error("somebody made or dropped a table of `{database}` while it was being replaced")]
     TablesChanged { database: String },
@@ -60,6 +62,8 @@ pub(crate) enum ServerError {
         #[source]
         source: diesel::result::Error,
     },
+    #[error("the server refused")]
+    Refused(#[from] diesel::result::Error),
 }
 
 /// Says what was being done when a query failed.
@@ -89,8 +93,6 @@ pub(super) struct Facts {
     rules: Option<String>,
     #[diesel(sql_type = Text)]
     tablespace: String,
-    #[diesel(sql_type = BigInt)]
-    pub(super) connection_limit: i64,
     #[diesel(sql_type = Bool)]
     pub(super) is_template: bool,
     #[diesel(sql_type = Nullable<Text>)]
@@ -203,7 +205,7 @@ impl Server {
              to_jsonb(d) ->> 'datlocprovider' AS provider, \
              coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS locale, \
              to_jsonb(d) ->> 'daticurules' AS rules, t.spcname::text AS tablespace, \
-             d.datconnlimit::bigint AS connection_limit, d.datistemplate AS is_template, \
+             d.datistemplate AS is_template, \
              shobj_description(d.oid, 'pg_database') AS comment, \
              pg_has_role(d.datdba, 'USAGE') AS is_ours \
              FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace WHERE d.datname = $1",
@@ -294,11 +296,8 @@ impl Server {
 
     /// Drops the database `name`, whoever is connected; one that is gone already is as good.
     pub(super) fn drop(&mut self, name: &str) -> Result<(), ServerError> {
-        execute(
-            &mut self.conn,
-            &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name)),
-        )
-        .map_err(doing(format!("drop the database `{name}`")))
+        execute(&mut self.conn, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name)))
+            .map_err(doing(format!("drop the database `{name}`")))
     }
 }
 

@@ -80,8 +80,7 @@ impl Quiet {
                     // After an error, the transaction is of no use any more.
                     execute(&mut conn, "ROLLBACK")?;
                     if started.elapsed() > WAIT {
-                        let waited_seconds = u32::try_from(WAIT.as_secs()).unwrap_or(u32::MAX);
-                        return Err(RestoreError::Locked { waited_seconds });
+                        return Err(RestoreError::Locked { waited_seconds: WAIT.as_secs() });
                     }
                     std::thread::sleep(PAUSE);
                 }
@@ -120,9 +119,9 @@ fn is_conflict(error: &Error) -> bool {
         Error::RollbackTransaction => true,
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
         Error::DatabaseError(_, information) => {
+            // diesel does not pass the code on. Where the server speaks another language, this is an error and no retry.
             let message = information.message();
-            // The first words are codes in every language that a server speaks; the rest is for those of English.
-            message.contains("lock timeout") || message.contains("deadlock")
+            message.contains("lock timeout") || message.contains("deadlock detected")
         }
         _ => false,
     }
@@ -161,9 +160,11 @@ impl Swap<'_> {
             }
             Ok(())
         })
-        .map_err(|error: SwapError| match error {
-            SwapError::Server(error) => error,
-            SwapError::Query(error) => doing(format!("rename the database `{}`", self.live))(error),
+        .map_err(|error| match error {
+            ServerError::Refused(error) => {
+                doing(format!("rename the database `{}`", self.live))(error)
+            }
+            error => error,
         })
     }
 
@@ -173,7 +174,7 @@ impl Swap<'_> {
         server: &mut Server,
         conn: &mut AnyConnection,
         quiet: Quiet,
-    ) -> Result<(), SwapError> {
+    ) -> Result<(), ServerError> {
         let pid = pid_of(conn)?;
         let rename = rename(self.live, self.old);
         std::thread::scope(|scope| {
@@ -279,14 +280,6 @@ impl Swap<'_> {
         }
         statements
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SwapError {
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error(transparent)]
-    Query(#[from] Error),
 }
 
 /// The statement that gives the database `from` the name `to`.

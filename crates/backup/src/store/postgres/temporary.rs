@@ -162,7 +162,8 @@ fn ask(conn: &mut AnyConnection, query: &str) -> Result<bool, ServerError> {
 /// Makes sure that we are the only one who restores `database`, as long as the server's connection lives. False where
 /// somebody else does.
 pub(super) fn try_lock_restore(server: &mut Server, database: &str) -> Result<bool, ServerError> {
-    let query = "SELECT pg_try_advisory_lock(hashtextextended('omnitool restore ' || $1, 0)) AS answer";
+    let query =
+        "SELECT pg_try_advisory_lock(hashtextextended('omnitool restore ' || $1, 0)) AS answer";
     let Answer { answer } = diesel::sql_query(query)
         .bind::<Text, _>(database)
         .get_result(&mut server.conn)
