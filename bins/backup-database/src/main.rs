@@ -11,8 +11,8 @@ use std::{
 use clap::{Parser, Subcommand};
 use omnitool_backup::{
     BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Kind, Pin,
-    Progress, PrunePlan, Step, UnsupportedDatabaseError, capture, find_environment, for_url,
-    set_pin, verify,
+    PlanPruneError, Progress, PrunePlan, Retention, Step, UnsupportedDatabaseError, capture,
+    find_environment, for_url, set_pin, verify,
 };
 use omnitool_cli::{
     Failure, Format, Outcome, Program, ProgressBar, Target, TargetArgs, progress_bar, spinner,
@@ -30,6 +30,7 @@ Examples:
   backup-database --env staging verify b003
   backup-database --env production pin b003
   backup-database --env production prune --keep 10 --dry-run
+  backup-database --env production prune --keep 10 --keep-daily 7 --keep-weekly 4 --keep-monthly 12
 
 To restore one: rollback-migration --env staging --backup b003
 
@@ -94,9 +95,21 @@ enum Action {
     },
     /// Remove old backups; only verified ones count, and the newest verified and pinned ones stay
     Prune {
-        /// How many to keep
+        /// Keep the newest N
         #[arg(long, value_name = "N", default_value = "10")]
         keep: NonZeroUsize,
+
+        /// Keep the newest of each of the last N days that have one, too
+        #[arg(long, value_name = "N", default_value = "0")]
+        keep_daily: usize,
+
+        /// Keep the newest of each of the last N weeks that have one, too
+        #[arg(long, value_name = "N", default_value = "0")]
+        keep_weekly: usize,
+
+        /// Keep the newest of each of the last N months that have one, too
+        #[arg(long, value_name = "N", default_value = "0")]
+        keep_monthly: usize,
 
         /// Show what would be removed, and remove nothing
         #[arg(long)]
@@ -143,9 +156,17 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         Action::Unpin { id } => {
             report::pinned(set_pin(&catalog, id, Pin::Unpinned).map_err(catalog_failure)?, format)
         }
-        Action::Prune { keep, dry_run } => {
-            let plan = PrunePlan::load(&catalog, keep).map_err(catalog_failure)?;
-            let applied = if dry_run { Applied::Not } else { Applied::With(plan.apply(&catalog)) };
+        Action::Prune { keep, keep_daily, keep_weekly, keep_monthly, dry_run } => {
+            let retention = Retention {
+                last: keep,
+                daily: keep_daily,
+                weekly: keep_weekly,
+                monthly: keep_monthly,
+            };
+            let store = for_url(&target.database_url).map_err(unsupported_failure)?;
+            let plan = PrunePlan::load(&catalog, &*store, &retention).map_err(prune_failure)?;
+            let applied =
+                if dry_run { Applied::Not } else { Applied::With(plan.apply(&catalog, &*store)) };
             report::pruned(&catalog, plan, applied, format)
         }
     }
@@ -233,6 +254,13 @@ fn catalog_failure(error: CatalogError) -> Failure {
         error => {
             Failure::failed(error).hint("make the folder readable and writable, or use --folder")
         }
+    }
+}
+
+fn prune_failure(error: PlanPruneError) -> Failure {
+    match error {
+        PlanPruneError::Catalog(error) => catalog_failure(error),
+        error => Failure::failed(error).hint("nothing was removed; run this again once it answers"),
     }
 }
 

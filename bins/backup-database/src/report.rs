@@ -6,7 +6,7 @@ use omnitool_backup::{
     BackupId, BrokenBackup, Catalog, Listing, Manifest, PruneFailure, PrunePlan, Pruned,
     VerifyError,
 };
-use omnitool_cli::{Failure, Format, Outcome, print, print_json};
+use omnitool_cli::{Failure, Format, Outcome, print_json};
 use omnitool_environment::EnvironmentName;
 use serde::Serialize;
 
@@ -98,10 +98,15 @@ pub(crate) fn list(
         text += &table(head, backups.iter().map(row).collect());
     }
     for BrokenBackup { id, problem } in broken {
-        let _ = writeln!(text, "{id}  cannot be used: {problem}");
+        let _ = writeln!(text, "{id}  cannot be used: {}", one_line(&problem));
     }
     print(&text)?;
     Ok(Outcome::Done)
+}
+
+/// A text from a manifest on one line of its own.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\u{fffd}")
 }
 
 fn row(backup: &Manifest) -> [String; 8] {
@@ -115,8 +120,8 @@ fn row(backup: &Manifest) -> [String; 8] {
         backup.kind.to_string(),
         backup.size.to_string(),
         backup.rows.values().sum::<u64>().to_string(),
-        backup.schema_version.clone().unwrap_or_else(|| "none".to_owned()),
-        backup.release.clone().unwrap_or_else(|| "-".to_owned()),
+        backup.schema_version.as_deref().map_or_else(|| "none".to_owned(), one_line),
+        backup.release.as_deref().map_or_else(|| "-".to_owned(), one_line),
         if backup.pinned { format!("{verified} pinned") } else { verified },
     ]
 }
@@ -170,12 +175,12 @@ pub(crate) fn show(
          release   {}\n\
          pinned    {}\n\
          verified  {verified}\n",
-        schema_version.as_deref().unwrap_or("none"),
-        release.as_deref().unwrap_or("not recorded"),
+        schema_version.as_deref().map_or_else(|| "none".to_owned(), one_line),
+        release.as_deref().map_or_else(|| "not recorded".to_owned(), one_line),
         if pinned { "yes" } else { "no" },
     );
     for (table, count) in rows {
-        let _ = writeln!(text, "rows      {table}: {count}");
+        let _ = writeln!(text, "rows      {}: {count}", one_line(&table));
     }
     print(&text)?;
     Ok(Outcome::Done)
@@ -228,7 +233,7 @@ pub(crate) fn verified(
     for Checked { id, verified: _, problem } in checked {
         let _ = match problem {
             None => writeln!(text, "{id}  verified"),
-            Some(problem) => writeln!(text, "{id}  BAD: {problem}"),
+            Some(problem) => writeln!(text, "{id}  BAD: {}", one_line(&problem)),
         };
     }
     let _ = writeln!(text, "{summary}");
@@ -253,11 +258,12 @@ pub(crate) fn pruned(
     let environment = catalog.environment();
     let (summary, failed) = match applied {
         Applied::Not => {
-            let going = removed_text(plan.remove.len(), plan.leftovers.len());
+            let going =
+                removed_text(plan.remove.len(), plan.old_databases.len(), plan.leftovers.len());
             (format!("Dry run: {going} of {environment} would be removed; nothing was"), Vec::new())
         }
-        Applied::With(Pruned { removed, leftovers, failed }) => {
-            let gone = removed_text(removed.len(), leftovers.len());
+        Applied::With(Pruned { removed, dropped, leftovers, failed }) => {
+            let gone = removed_text(removed.len(), dropped.len(), leftovers.len());
             let left = count(plan.keep.len() + plan.broken.len(), "backup");
             let mut summary = format!("Removed {gone} of {environment}; {left} left");
             if !failed.is_empty() {
@@ -285,12 +291,22 @@ pub(crate) fn pruned(
     Ok(outcome)
 }
 
-fn removed_text(backups: usize, leftovers: usize) -> String {
-    let backups = count(backups, "backup");
-    match leftovers {
-        0 => backups,
-        _ => format!("{backups} and {} of killed captures", count(leftovers, "file")),
+fn removed_text(backups: usize, old_databases: usize, leftovers: usize) -> String {
+    let mut parts = vec![count(backups, "backup")];
+    if old_databases > 0 {
+        parts.push(count(old_databases, "old database"));
     }
+    if leftovers > 0 {
+        parts.push(format!("{} of killed captures", count(leftovers, "file")));
+    }
+    parts.join(" and ")
+}
+
+/// Prints lines of text without what a terminal would obey: manifests and file names may come from others.
+fn print(text: &str) -> Result<(), Failure> {
+    let printable: String =
+        text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+    omnitool_cli::print(&printable)
 }
 
 fn count(number: usize, thing: &str) -> String {

@@ -1,30 +1,36 @@
 //! Puts an environment's database back to a backup.
 
+mod checks;
+mod failure;
+mod report;
+mod shown;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use chrono::Utc;
-use clap::Parser;
+use clap::{Parser, builder::NonEmptyStringValueParser};
 use omnitool_backup::{
-    BackupId, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, PlanRollbackError,
-    Progress, RestoreError, RollbackPlan, Step, UnsupportedDatabaseError, Wanted, find_environment,
-    for_url,
+    BackupId, Catalog, DEFAULT_FOLDER, RollbackPlan, Store, Wanted, find_environment, for_url,
 };
-use omnitool_cli::{
-    Failure, Format, Outcome, Program, ProgressBar, TargetArgs, confirm_phrase, print, print_json,
-    progress_bar, spinner,
+use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, confirm_phrase, print, spinner};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
+
+use self::{
+    checks::Checks,
+    report::{Done, printable},
+    shown::Shown,
 };
-use omnitool_environment::EnvironmentName;
-use serde::Serialize;
 
 const PHRASE: &str = "ROLLBACK PRODUCTION";
 
 const EXAMPLES: &str = "\
-Before anything changes it shows which backup it chose and why, what would be lost, and which release fits; then it takes a \
-safety backup of what is there. The content is replaced in one transaction: a running app goes on and sees the old content \
-or the new one, and being killed at any moment leaves one of them, whole.
+Before anything changes it shows which backup it chose and why, what would be lost, and which release fits. It runs the checks \
+of verify-migration on a copy of the backup, and takes a safety backup of what is there. The content is replaced in one \
+transaction: a running app goes on and sees the old content or the new one, and being killed at any moment leaves one of \
+them, whole.
 
 Examples:
   rollback-migration --env staging
@@ -56,6 +62,14 @@ struct Args {
     #[arg(long)]
     undo: bool,
 
+    /// Drop the databases that earlier rollbacks kept under other names, and restore nothing
+    #[arg(long, conflicts_with_all = ["backup", "file", "undo", "skip_checks"])]
+    drop_old: bool,
+
+    /// Restore without the checks of verify-migration, for this reason
+    #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
+    skip_checks: Option<String>,
+
     /// Show what would be restored and lost, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,16 +85,6 @@ struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Serialize)]
-struct Report {
-    status: &'static str,
-    summary: String,
-    plan: RollbackPlan,
-    safety_backup: Option<BackupId>,
-    /// The command that puts back what was there before.
-    undo: Option<String>,
 }
 
 impl Program for Args {
@@ -122,25 +126,24 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Outcome, Failure> {
     let target = args.target.resolve()?;
-    let store = for_url(&target.database_url).map_err(unsupported_failure)?;
+    let store = for_url(&target.database_url).map_err(failure::unsupported)?;
     let environment =
-        find_environment(&target.database_url, target.environment).map_err(environment_failure)?;
+        find_environment(&target.database_url, target.environment).map_err(failure::environment)?;
     let catalog = Catalog::new(&args.folder, environment);
+    if args.drop_old {
+        return drop_old(&args, environment, &*store);
+    }
 
     let progress = spinner("Checking the backup");
     let plan = RollbackPlan::new(&catalog, &*store, &args.wanted(), Utc::now());
     progress.finish_and_clear();
-    let plan = plan.map_err(|error| plan_failure(error, environment))?;
+    let plan = plan.map_err(|error| failure::plan(error, environment))?;
     // Before the question, so that whoever answers it knows what is lost.
     if args.format == Format::Text {
-        print(&plan.to_string())?;
+        print(&printable(&plan.to_string()))?;
     }
     if args.dry_run {
-        let summary = format!(
-            "Dry run: {environment} would be rolled back to {}; nothing was changed",
-            plan.target.label
-        );
-        return finish(args.format, "pending", summary, plan, None, None);
+        return report::dry_run(args.format, plan);
     }
     if environment == EnvironmentName::Production {
         confirm_phrase(PHRASE, args.confirm.as_deref()).map_err(|error| {
@@ -148,131 +151,55 @@ fn run(args: Args) -> Result<Outcome, Failure> {
                 .hint("nothing was changed; --dry-run shows what a rollback would do")
         })?;
     }
-
-    let mut shown = Shown::new("Restoring");
-    let result =
-        plan.apply(&catalog, &*store, &mut |_| Ok(()), &mut |progress| shown.update(progress));
-    drop(shown);
-    let safety_backup = result.map_err(|error| restore_failure(error, environment))?.safety_backup;
-    let undo = safety_backup.map(|id| {
-        format!("rollback-migration --env {environment} --backup {id}{}", args.folder_flag())
-    });
-    let summary = format!("Rolled back {environment} to {}, verified", plan.target.label);
-    finish(args.format, "done", summary, plan, safety_backup, undo)
+    restore(&args, plan, &catalog, &*store)
 }
 
-/// Shows how far a step has come, where a person looks at it.
-struct Shown {
-    bar: ProgressBar,
-    step: Option<Step>,
-}
-
-impl Shown {
-    fn new(label: &str) -> Self {
-        Self { bar: spinner(label), step: None }
-    }
-
-    fn update(&mut self, Progress { step, done, total }: Progress) {
-        if self.step.replace(step) != Some(step) {
-            self.bar.finish_and_clear();
-            self.bar = match total {
-                Some(total) => progress_bar(step.as_str(), total),
-                None => spinner(step.as_str()),
-            };
-        }
-        self.bar.set_position(done);
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-fn finish(
-    format: Format,
-    status: &'static str,
-    summary: String,
+/// Restores as planned, unless the staged copy fails its checks.
+fn restore(
+    args: &Args,
     plan: RollbackPlan,
-    safety_backup: Option<BackupId>,
-    undo: Option<String>,
+    catalog: &Catalog,
+    store: &dyn Store,
 ) -> Result<Outcome, Failure> {
-    if format == Format::Json {
-        print_json(&Report { status, summary, plan, safety_backup, undo })?;
-        return Ok(Outcome::Done);
-    }
-    if status == "pending" {
-        print(&format!("{summary}\n"))?;
-        return Ok(Outcome::Done);
-    }
-    let mut text = format!("[SUCCESS] {summary}\n");
-    if let (Some(id), Some(undo)) = (safety_backup, undo) {
-        text += &format!("Safety backup: {id}. To undo: {undo}\n");
-    }
-    let environment = plan.environment;
-    if plan.target.pending_migrations > 0 {
-        text += &format!(
-            "Next: serve the release that fits, or bring the schema up again: migrate-db --env {environment}\n"
-        );
-    }
-    text += &format!("Check it: verify-migration --env {environment}\n");
-    print(&text)?;
-    Ok(Outcome::Done)
-}
-
-fn unsupported_failure(error: UnsupportedDatabaseError) -> Failure {
-    Failure::refused(error).hint(
-        "use pg_restore, or on Heroku: heroku pg:backups:restore bNNN DATABASE_URL; \
-         a SQLite database is `--database-url sqlite:PATH`",
-    )
-}
-
-fn environment_failure(error: FindEnvironmentError) -> Failure {
-    match error {
-        FindEnvironmentError::Unsupported(error) => unsupported_failure(error),
-        error => Failure::refused(error).hint("name the environment, such as --env staging"),
-    }
-}
-
-fn plan_failure(error: PlanRollbackError, environment: EnvironmentName) -> Failure {
-    let list = format!("backup-database --env {environment} list");
-    match error {
-        PlanRollbackError::Catalog(CatalogError::NotFound { .. })
-        | PlanRollbackError::NoBackup { .. }
-        | PlanRollbackError::NothingToUndo { .. } => {
-            Failure::refused(error).hint(format!("nothing was changed; see what there is: {list}"))
+    let checks = Checks::new(&plan)?;
+    let mut report = None;
+    let mut check = |staged: &DatabaseUrl| {
+        if args.skip_checks.is_some() {
+            return Ok(());
         }
-        PlanRollbackError::Newer { .. } => Failure::refused(error)
-            .hint("nothing was changed; use the rollback-migration of the release that took it"),
-        PlanRollbackError::Stamp { stamped, .. } => Failure::refused(error)
-            .hint(format!("nothing was changed; --env {stamped} is what this database is")),
-        PlanRollbackError::LiveForeign => Failure::refused(error)
-            .hint("nothing was changed; name the right database with --database-url"),
-        PlanRollbackError::Live(_) => Failure::failed(error).hint(
-            "nothing was changed; where the file is damaged, move it away together with its -wal and -shm, \
-             and run this again: the backup is then restored into a new file",
-        ),
-        error => Failure::failed(error)
-            .hint(format!("nothing was changed; choose another backup: {list}")),
+        let found = report.insert(checks.run(staged));
+        checks.problem(found).map_or(Ok(()), Err)
+    };
+    let mut shown = Shown::new("Restoring");
+    let result = plan.apply(catalog, store, &mut check, &mut |progress| shown.update(progress));
+    drop(shown);
+    if let (Format::Text, Some(report)) = (args.format, &report) {
+        print(&printable(&checks.text(report)))?;
     }
+    let safety_backup =
+        result.map_err(|error| failure::restore(error, plan.environment))?.safety_backup;
+    let undo = safety_backup.map(|id| {
+        format!("rollback-migration --env {} --backup {id}{}", plan.environment, args.folder_flag())
+    });
+    let skipped_checks = args.skip_checks.clone();
+    report::done(args.format, plan, Done { safety_backup, undo, checks: report, skipped_checks })
 }
 
-fn restore_failure(error: RestoreError, environment: EnvironmentName) -> Failure {
-    const UNCHANGED: &str = "the database is as it was";
-    match error {
-        RestoreError::Running { .. } => {
-            Failure::refused(error).hint(format!("{UNCHANGED}; wait until it has ended"))
+/// Drops the databases that earlier rollbacks kept.
+fn drop_old(
+    args: &Args,
+    environment: EnvironmentName,
+    store: &dyn Store,
+) -> Result<Outcome, Failure> {
+    let old = store.old_databases()?;
+    if !args.dry_run {
+        for old in &old {
+            store.drop_old(old).map_err(|error| {
+                Failure::failed(error).hint("run this again once nobody uses it any more")
+            })?;
         }
-        RestoreError::Locked { .. } => Failure::failed(error)
-            .hint(format!("{UNCHANGED}; stop what writes to it and run this again")),
-        RestoreError::Safety(_) => Failure::failed(error).hint(format!(
-            "{UNCHANGED}; without a safety backup there would be no way back, so nothing was restored"
-        )),
-        error => Failure::failed(error).hint(format!(
-            "{UNCHANGED}; is there room beside it? backup-database --env {environment} list shows the backups"
-        )),
     }
+    report::dropped(args, environment, old)
 }
 
 #[cfg(test)]

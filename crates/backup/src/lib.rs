@@ -13,7 +13,9 @@ pub use backup::{CaptureError, Pin, VerifyError, capture, set_pin, verify};
 pub use catalog::{BrokenBackup, Catalog, CatalogError, DEFAULT_FOLDER, Listing};
 pub use id::{BackupId, ParseBackupIdError};
 pub use manifest::{Kind, Manifest, Method, ParseManifestError, System, Verified};
-pub use retention::{Kept, PruneFailure, PrunePlan, Pruned, Reason};
+pub use retention::{
+    Kept, PlanPruneError, PruneFailure, PrunePlan, Pruned, Reason, RemoveError, Retention,
+};
 pub use rollback::{PlanRollbackError, RollbackPlan, RolledBack, TableLoss, Target, Wanted};
 pub use store::{
     Cause, Contents, CopyError, DropOldError, FindEnvironmentError, InspectError, Interrupted,

@@ -1,10 +1,30 @@
 //! Which backups stay.
 
-use std::{fmt, num::NonZeroUsize};
+use std::{collections::BTreeSet, fmt, num::NonZeroUsize};
 
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 
-use crate::{BackupId, Catalog, CatalogError, Kind, Listing, Manifest, catalog::BrokenBackup};
+use crate::{
+    BackupId, Catalog, CatalogError, DropOldError, Kind, Listing, Manifest, OldDatabase,
+    ReadDatabaseError, Store, catalog::BrokenBackup,
+};
+
+/// How many backups are to stay. Only verified ones count, and safety copies of rollbacks do not.
+///
+/// A day begins at midnight UTC, a week on Monday. Days, weeks and months without a backup are not counted, so that an
+/// environment that rests keeps what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest ones.
+    pub last: NonZeroUsize,
+    /// The newest one of each of the last days that have one.
+    pub daily: usize,
+    /// The newest one of each of the last weeks that have one.
+    pub weekly: usize,
+    /// The newest one of each of the last months that have one.
+    pub monthly: usize,
+}
 
 /// What pruning removes, and why the rest stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -14,6 +34,8 @@ pub struct PrunePlan {
     pub remove: Vec<BackupId>,
     /// Backups that stay, oldest first.
     pub keep: Vec<Kept>,
+    /// Databases that rollbacks replaced and kept under other names; they go, since a verified safety backup has the same.
+    pub old_databases: Vec<OldDatabase>,
     /// Files of captures that were killed; they go, too.
     pub leftovers: Vec<String>,
     /// Backups that somebody has to look at; they stay.
@@ -39,7 +61,13 @@ pub enum Reason {
     NewestVerified,
     /// It is one of the newest verified ones that count.
     Counted,
-    /// It does not count, and it is newer than the oldest one that does.
+    /// It is the newest one of its day.
+    Daily,
+    /// It is the newest one of its week.
+    Weekly,
+    /// It is the newest one of its month.
+    Monthly,
+    /// It does not count, and it is newer than the oldest of the newest ones that do.
     Recent,
 }
 
@@ -48,6 +76,8 @@ pub enum Reason {
 pub struct Pruned {
     /// The backups that are gone.
     pub removed: Vec<BackupId>,
+    /// The old databases that are gone.
+    pub dropped: Vec<String>,
     /// The files of killed captures that are gone.
     pub leftovers: Vec<String>,
     /// What should have gone and is still there.
@@ -57,90 +87,153 @@ pub struct Pruned {
 /// Something that could not be removed.
 #[derive(Debug)]
 pub struct PruneFailure {
-    /// The backup or the file.
+    /// The backup, the database or the file.
     pub name: String,
     /// Why.
-    pub error: CatalogError,
+    pub error: RemoveError,
+}
+
+/// Why something could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// A backup or a file.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// An old database.
+    #[error(transparent)]
+    Drop(#[from] DropOldError),
+}
+
+/// Why nobody knows what could be removed. Nothing was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanPruneError {
+    /// The backups cannot be listed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The server cannot be asked for old databases.
+    #[error("cannot look for databases that rollbacks kept")]
+    OldDatabases(#[from] ReadDatabaseError),
 }
 
 impl PrunePlan {
-    /// Decides which of the backups in `listing` go so that the newest `keep` stay.
+    /// Decides which of the backups in `listing` go so that those of `retention` stay.
     ///
-    /// Only verified backups count, and safety copies of rollbacks do not. Those that do not count go when they are older
-    /// than all that count and stay. The newest verified backup and pinned ones always stay.
-    pub fn new(listing: Listing, leftovers: Vec<String>, keep: NonZeroUsize) -> Self {
+    /// Those that do not count go when they are older than the newest ones that do. The newest verified backup and pinned
+    /// ones always stay.
+    pub fn new(listing: Listing, retention: &Retention) -> Self {
         let Listing { backups, broken } = listing;
         let newest_verified =
             backups.iter().rev().find(|backup| backup.verified.is_some()).map(|backup| backup.id);
-        let counted: Vec<BackupId> = backups
-            .iter()
-            .rev()
-            .filter(|backup| counts(backup))
-            .take(keep.get())
-            .map(|backup| backup.id)
-            .collect();
+        let counted: Vec<&Manifest> =
+            backups.iter().rev().filter(|backup| counts(backup)).collect();
+        let last: Vec<BackupId> =
+            counted.iter().take(retention.last.get()).map(|backup| backup.id).collect();
         // Fewer than wanted: nothing is old enough to go.
-        let oldest = counted.last().filter(|_| counted.len() == keep.get()).copied();
-        let mut plan = Self { leftovers, broken, ..Self::default() };
-        for Manifest { id, pinned, .. } in backups {
-            let why = if pinned {
-                Some(Reason::Pinned)
-            } else if Some(id) == newest_verified {
-                Some(Reason::NewestVerified)
-            } else if counted.contains(&id) {
-                Some(Reason::Counted)
-            } else if oldest.is_none_or(|oldest| id > oldest) {
-                Some(Reason::Recent)
-            } else {
-                None
-            };
-            match why {
-                Some(why) => plan.keep.push(Kept { id, why }),
-                None => plan.remove.push(id),
+        let oldest = last.last().filter(|_| last.len() == retention.last.get()).copied();
+        let days =
+            newest_of_each(&counted, retention.daily, |taken| (taken.year(), taken.ordinal()));
+        let weeks = newest_of_each(&counted, retention.weekly, |taken| {
+            (taken.iso_week().year(), taken.iso_week().week())
+        });
+        let months =
+            newest_of_each(&counted, retention.monthly, |taken| (taken.year(), taken.month()));
+        let mut plan = Self { broken, ..Self::default() };
+        for Manifest { id, pinned, .. } in &backups {
+            let reasons = [
+                (*pinned, Reason::Pinned),
+                (Some(*id) == newest_verified, Reason::NewestVerified),
+                (last.contains(id), Reason::Counted),
+                (days.contains(id), Reason::Daily),
+                (weeks.contains(id), Reason::Weekly),
+                (months.contains(id), Reason::Monthly),
+                (oldest.is_none_or(|oldest| *id > oldest), Reason::Recent),
+            ];
+            match reasons.into_iter().find(|(holds, _)| *holds) {
+                Some((_, why)) => plan.keep.push(Kept { id: *id, why }),
+                None => plan.remove.push(*id),
             }
         }
         plan
     }
 
-    /// Plans for what `catalog` holds now.
+    /// Plans for what `catalog` and the server of `store` hold now.
     ///
     /// # Errors
     ///
-    /// Fails where the folder cannot be read.
-    pub fn load(catalog: &Catalog, keep: NonZeroUsize) -> Result<Self, CatalogError> {
+    /// Fails where the folder cannot be read or the server not be asked.
+    pub fn load(
+        catalog: &Catalog,
+        store: &dyn Store,
+        retention: &Retention,
+    ) -> Result<Self, PlanPruneError> {
         // Leftovers first: what a capture publishes in between is then no leftover.
         let leftovers = catalog.leftovers()?;
-        Ok(Self::new(catalog.list()?, leftovers, keep))
+        let listing = catalog.list()?;
+        let old = store.old_databases()?;
+        let old_databases = old.into_iter().filter(|old| is_saved(old, &listing)).collect();
+        Ok(Self { leftovers, old_databases, ..Self::new(listing, retention) })
     }
 
     /// Whether there is nothing to remove.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { remove, keep: _, leftovers, broken: _ } = self;
-        remove.is_empty() && leftovers.is_empty()
+        let Self { remove, keep: _, old_databases, leftovers, broken: _ } = self;
+        remove.is_empty() && old_databases.is_empty() && leftovers.is_empty()
     }
 
     /// Removes what the plan says and goes on where something cannot be removed.
     #[must_use]
-    pub fn apply(&self, catalog: &Catalog) -> Pruned {
-        let Self { remove, keep: _, leftovers, broken: _ } = self;
+    pub fn apply(&self, catalog: &Catalog, store: &dyn Store) -> Pruned {
+        let Self { remove, keep: _, old_databases, leftovers, broken: _ } = self;
         let mut pruned = Pruned::default();
+        // First, while the safety backups are there that hold the same.
+        for old in old_databases {
+            match store.drop_old(old) {
+                Ok(()) => pruned.dropped.push(old.name.clone()),
+                Err(error) => pruned.fail(old.name.clone(), error),
+            }
+        }
         for &id in remove {
             match catalog.remove(id) {
                 Ok(()) => pruned.removed.push(id),
                 // Somebody else removed it, which is as good.
                 Err(CatalogError::NotFound { .. }) => {}
-                Err(error) => pruned.failed.push(PruneFailure { name: id.to_string(), error }),
+                Err(error) => pruned.fail(id.to_string(), error),
             }
         }
         for name in leftovers {
             match catalog.remove_leftover(name) {
                 Ok(()) => pruned.leftovers.push(name.clone()),
-                Err(error) => pruned.failed.push(PruneFailure { name: name.clone(), error }),
+                Err(error) => pruned.fail(name.clone(), error),
             }
         }
         pruned
     }
+}
+
+impl Pruned {
+    fn fail(&mut self, name: String, error: impl Into<RemoveError>) {
+        self.failed.push(PruneFailure { name, error: error.into() });
+    }
+}
+
+/// Whether a verified backup has what is in this database.
+fn is_saved(old: &OldDatabase, listing: &Listing) -> bool {
+    let saved = |backup: &&Manifest| Some(backup.id) == old.safety_backup;
+    listing.backups.iter().find(saved).is_some_and(|backup| backup.verified.is_some())
+}
+
+/// Of backups, newest first: the newest of each of the first `count` spans of time.
+fn newest_of_each<S: Ord>(
+    backups: &[&Manifest],
+    count: usize,
+    span: impl Fn(DateTime<Utc>) -> S,
+) -> BTreeSet<BackupId> {
+    let mut seen = BTreeSet::new();
+    let newest = backups.iter().filter(|backup| seen.insert(span(backup.created_at)));
+    newest.take(count).map(|backup| backup.id).collect()
 }
 
 fn counts(backup: &Manifest) -> bool {
@@ -155,6 +248,9 @@ impl Reason {
             Self::Pinned => "pinned",
             Self::NewestVerified => "the newest verified one",
             Self::Counted => "one of the newest verified ones",
+            Self::Daily => "the newest of its day",
+            Self::Weekly => "the newest of its week",
+            Self::Monthly => "the newest of its month",
             Self::Recent => "does not count, and is recent",
         }
     }
@@ -162,9 +258,12 @@ impl Reason {
 
 impl fmt::Display for PrunePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { remove, keep, leftovers, broken } = self;
+        let Self { remove, keep, old_databases, leftovers, broken } = self;
         for id in remove {
             writeln!(f, "remove  {id}")?;
+        }
+        for OldDatabase { name, .. } in old_databases {
+            writeln!(f, "drop    {name} (replaced by a rollback)")?;
         }
         for name in leftovers {
             writeln!(f, "remove  {name} (left by a capture that was killed)")?;
@@ -181,6 +280,7 @@ impl fmt::Display for PrunePlan {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use proptest::prelude::*;
 
     use super::*;
@@ -188,7 +288,11 @@ mod tests {
 
     fn plan(backups: Vec<Manifest>, keep: usize) -> PrunePlan {
         let listing = Listing { backups, broken: Vec::new() };
-        PrunePlan::new(listing, Vec::new(), NonZeroUsize::new(keep).unwrap())
+        PrunePlan::new(listing, &retention(keep, [0; 3]))
+    }
+
+    fn retention(last: usize, [daily, weekly, monthly]: [usize; 3]) -> Retention {
+        Retention { last: NonZeroUsize::new(last).unwrap(), daily, weekly, monthly }
     }
 
     fn safety_copy(number: u32) -> Manifest {
@@ -235,13 +339,52 @@ mod tests {
         assert!(plan(backups, 2).is_empty());
     }
 
+    /// One backup every sixteen hours from Sunday, 27 December 2026, on.
+    fn over_new_year(count: u32) -> Vec<Manifest> {
+        let start = DateTime::from_timestamp(1_798_329_600, 0).unwrap();
+        (0..count)
+            .map(|number| {
+                changed(number + 1, |backup| {
+                    backup.created_at = start + TimeDelta::hours(i64::from(number) * 16);
+                })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_of_each_day_week_and_month_stays() {
+        let backups = over_new_year(12);
+        let taken = |id: &BackupId| {
+            let backup = backups.iter().find(|backup| backup.id == *id).unwrap();
+            backup.created_at.format("%a %m-%d %H h").to_string()
+        };
+        let listing = Listing { backups: backups.clone(), broken: Vec::new() };
+        let plan = PrunePlan::new(listing, &retention(2, [4, 3, 2]));
+        let lines: Vec<String> = plan
+            .keep
+            .iter()
+            .map(|kept| format!("{}: {}", taken(&kept.id), kept.why.as_str()))
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Sun 12-27 16 h: the newest of its week
+        Thu 12-31 16 h: the newest of its day
+        Fri 01-01 08 h: the newest of its day
+        Sat 01-02 16 h: one of the newest verified ones
+        Sun 01-03 08 h: the newest verified one
+        ");
+    }
+
     fn any_backups() -> impl Strategy<Value = Vec<Manifest>> {
-        let shapes = prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 0..30);
-        shapes.prop_map(|shapes| {
+        // Hours between two backups: negative where somebody set the clock back.
+        let shape = (any::<bool>(), any::<bool>(), any::<bool>(), -30_i64..400);
+        prop::collection::vec(shape, 0..40).prop_map(|shapes| {
+            let mut taken = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
             (1..)
                 .zip(shapes)
-                .map(|(number, (pinned, verified, safety))| {
+                .map(|(number, (pinned, verified, safety, hours))| {
                     let mut backup = if safety { safety_copy(number) } else { manifest(number) };
+                    taken += TimeDelta::hours(hours);
+                    backup.created_at = taken;
                     backup.pinned = pinned;
                     backup.verified = backup.verified.filter(|_| verified);
                     backup
@@ -252,20 +395,50 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_good_ones_stay(backups in any_backups(), keep in 1_usize..12) {
-            let PrunePlan { remove, keep: kept, .. } = plan(backups.clone(), keep);
-            prop_assert_eq!(remove.len() + kept.len(), backups.len());
-            let removed: Vec<&Manifest> =
-                backups.iter().filter(|backup| remove.contains(&backup.id)).collect();
-            prop_assert!(removed.iter().all(|backup| !backup.pinned));
+        fn the_good_ones_stay(
+            backups in any_backups(),
+            last in 1_usize..12,
+            spans in prop::array::uniform3(0_usize..6),
+        ) {
+            let listing = Listing { backups: backups.clone(), broken: Vec::new() };
+            let retention = retention(last, spans);
+            let PrunePlan { remove, keep, .. } = PrunePlan::new(listing, &retention);
+            prop_assert_eq!(remove.len() + keep.len(), backups.len());
+            let gone = |backup: &Manifest| remove.contains(&backup.id);
+            prop_assert!(backups.iter().all(|backup| !(backup.pinned && gone(backup))));
             let newest = backups.iter().rev().find(|backup| backup.verified.is_some());
-            prop_assert!(newest.is_none_or(|newest| !remove.contains(&newest.id)));
-            let good = backups.iter().filter(|backup| counts(backup)).count();
-            let good_removed = removed.iter().filter(|backup| counts(backup)).count();
-            prop_assert!(good - good_removed >= good.min(keep));
-            // What goes is older than every one that counts and stays.
-            let oldest = backups.iter().filter(|b| counts(b) && !b.pinned && !remove.contains(&b.id)).map(|b| b.id).min();
-            prop_assert!(removed.iter().all(|b| oldest.is_none_or(|oldest| b.id < oldest)));
+            prop_assert!(newest.is_none_or(|newest| !gone(newest)));
+            let good: Vec<&Manifest> = backups.iter().rev().filter(|backup| counts(backup)).collect();
+            prop_assert!(good.iter().take(last).all(|backup| !gone(backup)));
+            // What does not count goes only when it is older than all of those.
+            let oldest = good.iter().take(last).map(|backup| backup.id).min();
+            prop_assert!(remove.iter().all(|id| oldest.is_some_and(|oldest| *id < oldest)));
+            // Each of the newest days, weeks and months has its newest backup.
+            let spans: [(usize, &str); 3] =
+                [(spans[0], "%Y-%m-%d"), (spans[1], "%G-%V"), (spans[2], "%Y-%m")];
+            for (count, format) in spans {
+                let mut seen: Vec<String> = Vec::new();
+                for backup in &good {
+                    let span = backup.created_at.format(format).to_string();
+                    if seen.len() < count && !seen.contains(&span) {
+                        prop_assert!(!gone(backup), "{} of {}", backup.id, span);
+                        seen.push(span);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn pruning_again_removes_nothing_more(
+            backups in any_backups(),
+            last in 1_usize..12,
+            spans in prop::array::uniform3(0_usize..6),
+        ) {
+            let retention = retention(last, spans);
+            let listing = |backups| Listing { backups, broken: Vec::new() };
+            let first = PrunePlan::new(listing(backups.clone()), &retention);
+            let left = backups.into_iter().filter(|backup| !first.remove.contains(&backup.id)).collect();
+            prop_assert_eq!(PrunePlan::new(listing(left), &retention).remove, []);
         }
     }
 }

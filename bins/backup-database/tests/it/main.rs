@@ -127,6 +127,7 @@ fn help_shows_the_commands_and_examples() {
       backup-database --env staging verify b003
       backup-database --env production pin b003
       backup-database --env production prune --keep 10 --dry-run
+      backup-database --env production prune --keep 10 --keep-daily 7 --keep-weekly 4 --keep-monthly 12
 
     To restore one: rollback-migration --env staging --backup b003
 
@@ -242,6 +243,97 @@ fn prune_shows_its_plan_and_then_does_it() {
     assert_eq!(site.json(&["capture"])["id"], "b005");
 }
 
+/// Changes the manifest of `b001` and writes it back.
+fn edit_manifest(site: &Site, id: &str, change: impl FnOnce(&mut Value)) {
+    let file = site.folder().join(format!("{id}.json"));
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    change(&mut manifest);
+    std::fs::write(file, manifest.to_string()).unwrap();
+}
+
+#[test]
+fn prune_keeps_the_newest_of_each_day_week_and_month() {
+    let site = Site::new();
+    // The first two are of one day, the third is of the week after, the fourth of the month after.
+    let taken = [
+        "2026-06-01T08:00:00Z",
+        "2026-06-01T20:00:00Z",
+        "2026-06-08T08:00:00Z",
+        "2026-07-08T08:00:00Z",
+    ];
+    for (number, taken) in (1..).zip(taken) {
+        site.run(&["capture"]).success();
+        edit_manifest(&site, &format!("b{number:03}"), |manifest| {
+            manifest["created_at"] = taken.into();
+        });
+    }
+    let prune = |flags: &[&str]| {
+        site.run(&[&["prune", "--dry-run", "--keep", "1"], flags].concat()).success()
+    };
+    insta::assert_snapshot!(prune(&["--keep-daily", "3"]), @r"
+    remove  b001
+    keep    b002 (the newest of its day)
+    keep    b003 (the newest of its day)
+    keep    b004 (the newest verified one)
+    Dry run: 1 backup of staging would be removed; nothing was
+    ");
+    insta::assert_snapshot!(prune(&["--keep-weekly", "2", "--keep-monthly", "2"]), @r"
+    remove  b001
+    remove  b002
+    keep    b003 (the newest of its week)
+    keep    b004 (the newest verified one)
+    Dry run: 2 backups of staging would be removed; nothing was
+    ");
+    site.run(&["prune", "--keep-daily", "-1"]).failure(2);
+}
+
+/// Whoever may write to a folder may remove what is in it, except root; a folder in the place of the file stops even that.
+#[test]
+fn what_cannot_be_removed_fails_the_run_and_the_rest_goes() {
+    let site = Site::new();
+    for _ in 0..3 {
+        site.run(&["capture"]).success();
+    }
+    let first = site.json(&["show", "b001"])["backup"]["file"].as_str().unwrap().to_owned();
+    let lock = std::fs::File::open(site.folder()).unwrap();
+    lock.lock().unwrap();
+    // Planned while the file is there, carried out when it is not.
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| site.run(&["prune", "--keep", "1"]));
+        std::fs::remove_file(site.folder().join(&first)).unwrap();
+        std::fs::create_dir(site.folder().join(&first)).unwrap();
+        drop(lock);
+        run.join().unwrap()
+    });
+    // Depending on who was first, b001 is broken in the plan or cannot be removed.
+    assert!(run.stdout.contains("b001"), "{run:?}");
+    assert!(!site.files().contains(&"b002.json".to_owned()), "{run:?}");
+    if run.stdout.contains("FAILED  b001: ") {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stdout.contains("1 could not be removed"), "{run:?}");
+    }
+}
+
+#[test]
+fn nothing_that_a_manifest_says_reaches_the_terminal_as_a_command() {
+    let site = Site::new();
+    site.run(&["capture"]).success();
+    site.run(&["capture"]).success();
+    let evil = "v1\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\r\nb009  verified";
+    edit_manifest(&site, "b001", |manifest| manifest["release"] = evil.into());
+    edit_manifest(&site, "b002", |manifest| manifest["format"] = evil.into());
+    for arguments in [&["list"][..], &["show", "b001"], &["verify"], &["prune", "--keep", "1"]] {
+        let output = site.run(arguments);
+        let control = |c: char| c.is_control() && c != '\n';
+        assert!(!output.stdout.contains(control), "{output:?}");
+    }
+    let listed = site.run(&["list"]).success();
+    assert!(listed.contains("v1\u{fffd}]0;owned"), "{listed}");
+    // A release cannot make lines of its own.
+    assert!(!listed.lines().any(|line| line.starts_with("b009")), "{listed}");
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let site = Site::new();
@@ -258,16 +350,13 @@ fn what_makes_no_sense_is_refused() {
     site.run(&["show", "../b001"]).failure(2);
     site.run(&["prune", "--keep", "0"]).failure(2);
     site.run(&["capture", "--kind", "before-rollback"]).failure(2);
-    let postgres = "postgres://u:hunter2@localhost/d".parse().unwrap();
+    // Nobody listens there.
+    let postgres = "postgres://u:hunter2@localhost:1/d".parse().unwrap();
     let output =
         site.project.run(PROGRAM, &postgres, &["--env", "staging", "capture", "--format", "json"]);
-    assert!(output.stdout.contains("\"kind\": \"refused\""), "{output:?}");
     assert!(!output.stdout.contains("hunter2"), "{output:?}");
-    insta::assert_snapshot!(output.failure(1), @r"
-    error: cannot back up or restore the PostgreSQL database postgres://u:***@localhost/d: only SQLite is supported so far
-
-    hint: use pg_dump --format=custom and pg_restore, or on Heroku: heroku pg:backups:capture; a SQLite database is `--database-url sqlite:PATH`
-    ");
+    let stderr = output.failure(1);
+    assert!(!stderr.contains("hunter2"), "{stderr}");
     assert_eq!(site.files(), Vec::<String>::new());
 
     let missing = DatabaseUrl::sqlite(&site.project.path().join("none.db"));

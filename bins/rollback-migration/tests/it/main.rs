@@ -2,18 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod checks;
 mod kill;
 
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+
 use chrono::Utc;
+use diesel::prelude::*;
 use omnitool_backup::{BackupId, Catalog, Kind, Manifest, capture, for_url};
-use omnitool_database::Dialect;
+use omnitool_database::{
+    AnyConnection, Dialect,
+    schema::{tool_access_everyone, tools},
+};
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{CommandOutput, TestDatabase, TestProject, dump, fixture};
+use omnitool_tool_registry::Definitions;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-migration");
 
-/// A database that was backed up as `b001` and then got another user.
+/// An app that finds nothing wrong.
+const WORKS: &str = "echo '{\"summary\": \"4 checks: 4 passed\"}'";
+
+/// A database that was backed up as `b001` and then got another user, and a release with an app that works.
 struct Site {
     project: TestProject,
     db: TestDatabase,
@@ -31,8 +42,16 @@ impl Site {
 
     fn filled(environment: EnvironmentName, users: usize) -> Self {
         let project = TestProject::new();
+        let program = project.path().join("release/rollback-migration");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        // A hard link where the file system allows one: the program then looks for the app in this folder.
+        fs::hard_link(PROGRAM, &program)
+            .or_else(|_| fs::copy(PROGRAM, &program).map(drop))
+            .unwrap();
+        set_app(&project, WORKS);
         let db = TestDatabase::stamped(Dialect::Sqlite, environment);
         let mut conn = db.connection();
+        add_tools(&mut conn);
         omnitool_database::write_transaction(&mut conn, |conn| {
             for number in 0..users {
                 fixture::user(conn, &format!("user_{number}"));
@@ -53,8 +72,18 @@ impl Site {
         capture(&self.catalog, &*store, kind, release, &mut |_| ()).unwrap()
     }
 
+    fn program(&self) -> PathBuf {
+        self.project.path().join("release/rollback-migration")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.project.command(self.program());
+        command.env("DATABASE_URL", self.db.url().expose());
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> CommandOutput {
-        self.project.run(PROGRAM, self.db.url(), arguments)
+        self.project.run(self.program(), self.db.url(), arguments)
     }
 
     fn dump(&self) -> Vec<String> {
@@ -63,6 +92,32 @@ impl Site {
 
     fn backups(&self) -> usize {
         self.catalog.list().unwrap().backups.len()
+    }
+}
+
+/// Makes the release's app a script.
+fn set_app(project: &TestProject, script: &str) {
+    let app = project.write("release/omnitool", format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(app, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Adds the tools that the checks look for, for everyone.
+fn add_tools(conn: &mut AnyConnection) {
+    for tool in Definitions::shipped().unwrap().tools() {
+        let id: i64 = diesel::insert_into(tools::table)
+            .values((
+                tools::name.eq(&tool.name),
+                tools::description.eq(&tool.description),
+                tools::route.eq(&tool.route),
+                tools::is_default.eq(tool.is_default),
+                tools::is_active.eq(tool.is_active),
+            ))
+            .returning(tools::id)
+            .get_result(conn)
+            .unwrap();
+        let everyone =
+            (tool_access_everyone::tool_id.eq(id), tool_access_everyone::origin.eq("admin"));
+        diesel::insert_into(tool_access_everyone::table).values(everyone).execute(conn).unwrap();
     }
 }
 
@@ -115,6 +170,12 @@ fn help_shows_the_flags_and_examples() {
           --undo
               Put back what was there before the last rollback
 
+          --drop-old
+              Drop the databases that earlier rollbacks kept under other names, and restore nothing
+
+          --skip-checks <REASON>
+              Restore without the checks of verify-migration, for this reason
+
           --dry-run
               Show what would be restored and lost, and change nothing
 
@@ -142,9 +203,9 @@ fn help_shows_the_flags_and_examples() {
               Print version
 
     Before anything changes it shows which backup it chose and why, what would be lost, and which
-    release fits; then it takes a safety backup of what is there. The content is replaced in one
-    transaction: a running app goes on and sees the old content or the new one, and being killed at any
-    moment leaves one of them, whole.
+    release fits. It runs the checks of verify-migration on a copy of the backup, and takes a safety
+    backup of what is there. The content is replaced in one transaction: a running app goes on and sees
+    the old content or the new one, and being killed at any moment leaves one of them, whole.
 
     Examples:
       rollback-migration --env staging
@@ -249,6 +310,7 @@ fn a_file_from_elsewhere_is_restored() {
     let site = Site::new(EnvironmentName::Local);
     let production = TestDatabase::stamped(Dialect::Sqlite, EnvironmentName::Production);
     fixture::user(&mut production.connection(), "pat");
+    add_tools(&mut production.connection());
     let elsewhere =
         Catalog::new(&site.project.path().join("elsewhere"), EnvironmentName::Production);
     let store = for_url(production.url()).unwrap();
@@ -291,9 +353,10 @@ fn what_makes_no_sense_is_refused_and_nothing_changes() {
     ");
     site.run(&["--backup", "b001", "--undo"]).failure(2);
     site.run(&["--backup", "latest"]).failure(2);
-    let postgres = "postgres://u:hunter2@localhost/d".parse().unwrap();
-    let stderr = site.project.run(PROGRAM, &postgres, &["--env", "staging"]).failure(1);
-    assert!(stderr.contains("only SQLite") && !stderr.contains("hunter2"), "{stderr}");
+    // Nobody listens there.
+    let postgres = "postgres://u:hunter2@localhost:1/d".parse().unwrap();
+    let stderr = site.project.run(site.program(), &postgres, &["--env", "staging"]).failure(1);
+    assert!(!stderr.contains("hunter2"), "{stderr}");
     assert_eq!((site.dump(), site.backups()), (site.now.clone(), 1));
 }
 

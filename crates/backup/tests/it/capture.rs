@@ -4,8 +4,8 @@ use std::{
 };
 
 use omnitool_backup::{
-    BackupId, CaptureError, Catalog, Kind, Pin, PrunePlan, VerifyError, capture, for_url, set_pin,
-    verify,
+    BackupId, CaptureError, Catalog, Kind, Pin, PrunePlan, Retention, VerifyError, capture,
+    for_url, set_pin, verify,
 };
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{Dialect, TestDatabase, fixture};
@@ -132,18 +132,22 @@ fn a_manifest_that_describes_another_file_is_found_out() {
     );
 }
 
+fn keep(last: usize) -> Retention {
+    Retention { last: NonZeroUsize::new(last).unwrap(), daily: 0, weekly: 0, monthly: 0 }
+}
+
 #[test]
 fn pruning_keeps_the_newest_and_the_pinned_ones() {
     let site = Site::new();
     let ids: Vec<BackupId> = (0..5).map(|_| site.capture().id).collect();
     set_pin(&site.catalog, ids[0], Pin::Pinned).unwrap();
     std::fs::write(site.catalog.folder().join("b009.partial"), "half").unwrap();
-    let plan = PrunePlan::load(&site.catalog, NonZeroUsize::new(2).unwrap()).unwrap();
+    let plan = PrunePlan::load(&site.catalog, &*site.store, &keep(2)).unwrap();
     assert_eq!(plan.remove, [ids[1], ids[2]]);
 
     // Pinned after the plan was made: it stays.
     set_pin(&site.catalog, ids[1], Pin::Pinned).unwrap();
-    let pruned = plan.apply(&site.catalog);
+    let pruned = plan.apply(&site.catalog, &*site.store);
     assert_eq!(pruned.removed, [ids[2]]);
     assert_eq!(pruned.leftovers, ["b009.partial"]);
     assert_eq!(pruned.failed.len(), 1);

@@ -1,0 +1,106 @@
+//! The checks of `verify-migration`, on the staged backup before anything is replaced.
+
+// The same question to the same app: `verify-migration` asks it about the live database.
+#[path = "../../verify-migration/src/app.rs"]
+mod app;
+
+use omnitool_backup::{Kind, RollbackPlan};
+use omnitool_cli::Failure;
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_tool_registry::Definitions;
+use omnitool_verification::{
+    CheckReport, Depth, Detail, Outcome, Report, Selection, Status, Subject, verify,
+};
+
+/// What compares the database with this build: a backup of an earlier release differs there as it should.
+const OF_THIS_RELEASE: [&str; 4] =
+    ["schema-version", "tool-definitions", "default-tools", "application"];
+
+/// The checks of one rollback.
+pub(crate) struct Checks {
+    environment: EnvironmentName,
+    definitions: Definitions,
+    belongs_to: Release,
+}
+
+/// Which release the backup belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Release {
+    /// As far as anybody knows, this one.
+    This,
+    /// One that served before this one was deployed.
+    Earlier,
+    /// One whose schema lacks some of this build's migrations, so that not every check can be run.
+    OlderSchema,
+}
+
+impl Checks {
+    pub(crate) fn new(plan: &RollbackPlan) -> Result<Self, Failure> {
+        let belongs_to = if plan.target.pending_migrations > 0 {
+            Release::OlderSchema
+        } else if plan.target.kind == Some(Kind::BeforeDeploy) {
+            Release::Earlier
+        } else {
+            Release::This
+        };
+        let definitions = Definitions::shipped()?;
+        Ok(Self { environment: plan.environment, definitions, belongs_to })
+    }
+
+    /// Runs all checks on the staged copy.
+    pub(crate) fn run(&self, staged: &DatabaseUrl) -> Report {
+        let subject = Subject {
+            database_url: staged,
+            environment: Some(self.environment),
+            definitions: &self.definitions,
+            definitions_file: None,
+            app: &|| app::ask(staged, Some(self.environment)),
+            depth: Depth::TrustConstraints,
+        };
+        verify(&subject, &Selection::all())
+    }
+
+    /// What must not be restored, if anything.
+    pub(crate) fn problem(&self, report: &Report) -> Option<String> {
+        let problems: Vec<String> = report
+            .checks
+            .iter()
+            .filter(|check| stops(check, self.belongs_to))
+            .map(|check| {
+                let findings = check.findings.iter().map(|finding| finding.message.as_str());
+                let says: Vec<&str> =
+                    [check.message.as_str()].into_iter().chain(findings).collect();
+                format!("{}: {}", check.name, says.join(", "))
+            })
+            .collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    /// What they came to, for people.
+    pub(crate) fn text(&self, report: &Report) -> String {
+        let mut text = String::from("Checks of the backup:\n");
+        if report.checks.iter().all(|check| check.outcome == Outcome::Passed) {
+            text = format!("Checks of the backup: {}\n", report.summary);
+        } else {
+            text += &report.text(Detail::Brief);
+        }
+        if self.belongs_to != Release::This && report.status == Status::Failed {
+            text += "What compares the backup with this build does not count: it belongs to an earlier release.\n";
+        }
+        text
+    }
+}
+
+/// Whether a rollback must not go on.
+fn stops(check: &CheckReport, belongs_to: Release) -> bool {
+    let compares = OF_THIS_RELEASE.contains(&check.id);
+    match (check.outcome, belongs_to) {
+        (Outcome::Passed | Outcome::Warned, _) => false,
+        // What it reads is not there yet; that the file itself is whole was checked before.
+        (Outcome::CouldNotRun, Release::OlderSchema) => false,
+        (Outcome::Failed | Outcome::CouldNotRun, Release::This) => true,
+        (Outcome::Failed | Outcome::CouldNotRun, Release::Earlier | Release::OlderSchema) => {
+            !compares
+        }
+    }
+}
