@@ -4,6 +4,7 @@
 //! process; that of a database job is the same work by the database's own shell.
 
 mod measure;
+mod smoke;
 mod target;
 
 use std::{
@@ -51,6 +52,8 @@ enum Suite {
     Startup,
     /// Sync, export, import and verify on SQLite and PostgreSQL
     Programs,
+    /// A smoke run against a healthy app, beside a plain client
+    Smoke,
     /// Export and import at up to 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
     Access,
 }
@@ -85,6 +88,9 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
     };
     if args.suites.contains(&Suite::Startup) {
         print(&render("start (`--help`)", &startup(&programs, args.runs)?))?;
+    }
+    if args.suites.contains(&Suite::Smoke) {
+        print(&smoke::measure(&programs, tempfile::tempdir()?.path(), args.runs)?)?;
     }
     if args.suites.contains(&Suite::Access) && access(project, &programs)? == Outcome::Failed {
         return Ok(Outcome::Failed);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod app;
+mod real_app;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -263,4 +264,72 @@ fn wrong_usage_has_exit_code_2_and_shows_no_password() {
         assert_eq!(text(&output.stdout), "");
         assert!(!text(&output.stderr).contains("hunter2"), "{flags:?}");
     }
+}
+
+#[test]
+fn a_probe_user_needs_a_password_from_the_environment_and_a_file_that_describes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--url", "http://127.0.0.1:9/", "--probe-user", "probe.toml"];
+    let refused = |password: &str| {
+        let output =
+            program(folder.path(), &flags).env("OMNITOOL_PROBE_PASSWORD", password).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr)
+    };
+    insta::assert_snapshot!(refused(""), @r"
+    error: the probe user's password is missing: OMNITOOL_PROBE_PASSWORD is not set, empty, or no text
+
+    hint: set OMNITOOL_PROBE_PASSWORD to the password of the user in probe.toml
+    ");
+    let stderr = refused("hunter2");
+    assert!(stderr.contains("cannot read the probe user's file"), "{stderr}");
+    std::fs::write(folder.path().join("probe.toml"), "username = \"x\"\npassword = \"hunter2\"")
+        .unwrap();
+    let stderr = refused("hunter2");
+    assert!(stderr.contains("unknown field `password`") && !stderr.contains("hunter2"), "{stderr}");
+}
+
+#[test]
+fn a_request_slower_than_allowed_fails() {
+    let app = App::start(|path| {
+        if path == "/login" {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        healthy(path)
+    });
+    let output = run(&["--url", &app.url(), "--max-latency", "500"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = text(&output.stdout);
+    let line = report.lines().find(|line| line.starts_with("[FAIL] 2 Login page")).unwrap();
+    assert!(line.contains("slow: http://") && line.ends_with("allowed 500 ms"), "{line}");
+}
+
+#[test]
+fn junit_and_annotations_are_printed_instead_of_the_text() {
+    let app = App::start(|path| match path {
+        "/" => (500, "text/html", "<h1>Internal Server Error</h1>"),
+        _ => healthy(path),
+    });
+    let junit = run(&["--url", &app.url(), "--format", "junit"]);
+    assert_eq!(junit.status.code(), Some(1));
+    let junit = text(&junit.stdout);
+    assert!(
+        junit.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites "),
+        "{junit}"
+    );
+    assert!(junit.contains("tests=\"6\" failures=\"2\" skipped=\"0\""), "{junit}");
+    let github = run(&["--url", &app.url(), "--format", "github"]);
+    assert_eq!(github.status.code(), Some(1));
+    let github = text(&github.stdout);
+    assert!(github.contains("::error title=1 Homepage loads::answered 500"), "{github}");
+}
+
+#[test]
+fn a_file_without_certificates_is_wrong_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--url", "https://127.0.0.1:9/", "--ca-file", "none.pem"];
+    let output = program(folder.path(), &flags).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot read the trusted certificates"));
 }

@@ -4,8 +4,11 @@
 
 mod healthy;
 mod hostile;
+mod latency;
+mod probe;
 mod server;
 mod starting;
+mod tls;
 
 use std::time::Duration;
 

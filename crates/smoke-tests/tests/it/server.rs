@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -12,23 +12,38 @@ use std::{
     time::Duration,
 };
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 /// A server on a free port of the loopback address; it stops when dropped.
 pub(crate) struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     stopped: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<Request>>>,
     accepting: Option<JoinHandle<()>>,
 }
 
 /// A request as it came.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     /// Path and query.
     pub(crate) path: String,
     /// How many requests for this path came before.
     pub(crate) earlier: usize,
+    /// `GET` or `POST`.
+    pub(crate) method: String,
     /// The header lines, in lower case.
     pub(crate) headers: Vec<String>,
+    /// The body, where its length is given.
+    pub(crate) body: String,
+}
+
+impl Request {
+    /// Whether the client sends this cookie.
+    pub(crate) fn has_cookie(&self, cookie: &str) -> bool {
+        let lines = self.headers.iter().filter_map(|line| line.strip_prefix("cookie: "));
+        lines.flat_map(|cookies| cookies.split("; ")).any(|sent| sent == cookie)
+    }
 }
 
 /// What the server does with a request.
@@ -52,22 +67,40 @@ impl Server {
         address: SocketAddr,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(address, None, handler)
+    }
+
+    /// Starts one that speaks TLS and shows this certificate.
+    pub(crate) fn start_tls(
+        tls: Arc<ServerConfig>,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve("127.0.0.1:0".parse().unwrap(), Some(tls), handler)
+    }
+
+    fn serve(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let stopped = Arc::new(AtomicBool::new(false));
         let requests = Arc::default();
         let serving = Serving {
             handler: Arc::new(handler),
+            tls,
             stopped: Arc::clone(&stopped),
             requests: Arc::clone(&requests),
         };
         let accepting = Some(thread::spawn(move || serving.accept(&listener)));
-        Self { address, stopped, requests, accepting }
+        Self { address, scheme, stopped, requests, accepting }
     }
 
     /// The server's address.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("{}://{}/", self.scheme, self.address)
     }
 
     /// The requests so far.
@@ -124,7 +157,7 @@ pub(crate) fn healthy(request: &Request) -> Reply {
         <link rel="stylesheet" href="/static/app.css"></head><body><h1>Tools</h1></body></html>"#;
     const LOGIN: &str = r#"<!DOCTYPE html><html><head><title>Log in</title>
         <link rel="stylesheet" href="/static/app.css"><script src="/static/app.js" defer></script></head>
-        <body><form method="post"><input name="password" type="password"></form></body></html>"#;
+        <body><form method="post"><input name="username"><input name="password" type="password"></form></body></html>"#;
     match request.path.as_str() {
         "/" => answer(200, "text/html; charset=utf-8", HOME),
         "/login" => answer(200, "text/html; charset=utf-8", LOGIN),
@@ -135,15 +168,19 @@ pub(crate) fn healthy(request: &Request) -> Reply {
     }
 }
 
+/// How many requests came for each path.
+type Counts = Mutex<HashMap<String, usize>>;
+
 struct Serving<H> {
     handler: Arc<H>,
+    tls: Option<Arc<ServerConfig>>,
     stopped: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl<H: Fn(&Request) -> Reply + Send + Sync + 'static> Serving<H> {
     fn accept(&self, listener: &TcpListener) {
-        let counts: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let counts: Arc<Counts> = Arc::default();
         let mut connections = Vec::new();
         for stream in listener.incoming() {
             if self.stopped.load(Ordering::SeqCst) {
@@ -153,10 +190,29 @@ impl<H: Fn(&Request) -> Reply + Send + Sync + 'static> Serving<H> {
             let held = stream.try_clone().unwrap();
             let (handler, requests) = (Arc::clone(&self.handler), Arc::clone(&self.requests));
             let (counts, stopped) = (Arc::clone(&counts), Arc::clone(&self.stopped));
+            let tls = self.tls.clone();
             let thread = thread::spawn(move || {
-                let Some(request) = read_request(&stream, &counts) else { return };
-                requests.lock().unwrap().push(request.clone());
-                send(&stream, handler(&request), &stopped);
+                let answer = |request: &Request| {
+                    requests.lock().unwrap().push(request.clone());
+                    handler(request)
+                };
+                match tls {
+                    None => {
+                        let Some(request) = read_plain_request(&stream, &counts) else { return };
+                        let sent = send(&mut &stream, answer(&request), &stopped);
+                        end(&stream, sent);
+                    }
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        let mut tls = StreamOwned::new(connection, &stream);
+                        // A client that only looks at the certificate sends no request.
+                        let Some(request) = read_request(&mut tls, &counts) else { return };
+                        let sent = send(&mut tls, answer(&request), &stopped);
+                        tls.conn.send_close_notify();
+                        let _ = tls.flush();
+                        end(&stream, sent);
+                    }
+                }
             });
             connections.push((held, thread));
         }
@@ -168,31 +224,57 @@ impl<H: Fn(&Request) -> Reply + Send + Sync + 'static> Serving<H> {
     }
 }
 
-fn read_request(stream: &TcpStream, counts: &Mutex<HashMap<String, usize>>) -> Option<Request> {
+fn read_plain_request(stream: &TcpStream, counts: &Counts) -> Option<Request> {
     let mut first_byte = [0];
     stream.peek(&mut first_byte).ok()?;
-    let (path, headers) = if first_byte[0].is_ascii_uppercase() {
-        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-        let path = lines.next()?.split(' ').nth(1)?.to_owned();
-        let headers = lines.take_while(|line| !line.is_empty());
-        (path, headers.map(|line| line.to_lowercase()).collect())
+    if first_byte[0].is_ascii_uppercase() {
+        read_request(stream, counts)
     } else {
         // Something else than HTTP, such as the beginning of TLS, gets an HTTP answer all the same.
-        (String::new(), Vec::new())
-    };
-    let mut counts = counts.lock().unwrap();
-    let count = counts.entry(path.clone()).or_default();
-    let earlier = *count;
-    *count += 1;
-    Some(Request { path, earlier, headers })
+        Some(counted(Request::default(), counts))
+    }
 }
 
-fn send(mut stream: &TcpStream, reply: Reply, stopped: &AtomicBool) {
+fn read_request(stream: impl Read, counts: &Counts) -> Option<Request> {
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines().map_while(Result::ok);
+    let first = lines.next()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let headers: Vec<String> = lines
+        .take_while(|line| !line.is_empty())
+        .map(|line| match line.split_once(':') {
+            // What cookies hold is case-sensitive.
+            Some((name, value)) if name.eq_ignore_ascii_case("cookie") => format!("cookie:{value}"),
+            _ => line.to_lowercase(),
+        })
+        .collect();
+    let length = headers.iter().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body).ok()?;
+    let body = String::from_utf8(body).unwrap();
+    Some(counted(Request { path, method, headers, body, earlier: 0 }, counts))
+}
+
+fn counted(request: Request, counts: &Counts) -> Request {
+    let mut counts = counts.lock().unwrap();
+    let count = counts.entry(request.path.clone()).or_default();
+    *count += 1;
+    Request { earlier: *count - 1, ..request }
+}
+
+/// Whether everything was sent that will ever be.
+#[derive(PartialEq)]
+enum Sent {
+    Everything,
+    Nothing,
+}
+
+fn send(stream: &mut impl Write, reply: Reply, stopped: &AtomicBool) -> Sent {
     match reply {
         Reply::Bytes(bytes) => {
             // A client that has seen enough may be gone.
             let _ = stream.write_all(&bytes);
-            let _ = stream.shutdown(Shutdown::Write);
         }
         Reply::Endless { head, body, pause } => {
             let mut going = stream.write_all(head.as_bytes()).is_ok();
@@ -201,7 +283,14 @@ fn send(mut stream: &TcpStream, reply: Reply, stopped: &AtomicBool) {
                 thread::sleep(pause);
             }
         }
-        Reply::Silence => {}
+        Reply::Silence => return Sent::Nothing,
+    }
+    Sent::Everything
+}
+
+fn end(mut stream: &TcpStream, sent: Sent) {
+    if sent == Sent::Everything {
+        let _ = stream.shutdown(Shutdown::Write);
     }
     // Closing with unread data would reset the connection, and the client would lose the answer.
     let _ = stream.read_to_end(&mut Vec::new());

@@ -102,3 +102,32 @@ fn a_server_without_tls_is_told_apart() {
     let report = run(&Options { base_url, ..options(&server) });
     assert_eq!(report.tests[0].kind, Some(ErrorKind::Tls), "{report}");
 }
+
+#[test]
+fn an_old_process_that_answers_every_second_time_is_found() {
+    let server = Server::start(|request| match (request.path.as_str(), request.earlier) {
+        ("/health", 0) => health("0002"),
+        ("/health", _) => health("0001"),
+        _ => healthy(request),
+    });
+    let options = Options { expected_release: Some("0002".to_owned()), ..options(&server) };
+    let report = run(&options);
+    assert_eq!(with(&report, TestOutcome::Failed), ["health"], "{report}");
+    let message = &test(&report, "health").message;
+    assert_eq!(message, "release 0002 answered at first, but release 0001 at the end");
+}
+
+#[test]
+fn attempts_are_numbered_and_timed() {
+    let server = Server::start(|request| match (request.path.as_str(), request.earlier) {
+        ("/health", 0..=2) => answer(503, "text/html", "starting"),
+        _ => healthy(request),
+    });
+    let report = run(&options(&server));
+    let attempts = &report.startup.attempts;
+    assert_eq!(attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    // The pauses grow: 50, 100 and 200 ms.
+    let begun: Vec<_> = attempts.iter().map(|attempt| attempt.at_ms).collect();
+    let pauses: Vec<_> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses[0] >= 50 && pauses[1] >= 100 && pauses[2] >= 200, "{begun:?}");
+}
