@@ -5,6 +5,8 @@ mod catalog;
 mod digest;
 mod id;
 mod manifest;
+pub mod masking;
+pub mod refresh;
 mod retention;
 mod rollback;
 mod store;

@@ -64,6 +64,8 @@ pub enum Kind {
     Manual,
     /// A deployment was about to change the database.
     BeforeDeploy,
+    /// A refresh was about to replace the database.
+    BeforeRefresh,
     /// A rollback was about to replace the database: the safety copy, which is never chosen as the latest.
     BeforeRollback,
 }
@@ -237,6 +239,7 @@ impl Kind {
         match self {
             Self::Manual => "manual",
             Self::BeforeDeploy => "before-deploy",
+            Self::BeforeRefresh => "before-refresh",
             Self::BeforeRollback => "before-rollback",
         }
     }

@@ -16,6 +16,7 @@ pub use self::error::{
     Cause, CopyError, DropOldError, FindEnvironmentError, InspectError, ReadDatabaseError,
     RestoreError, UnsupportedDatabaseError,
 };
+pub(crate) use self::postgres::PostgresCopy;
 use crate::{BackupId, CaptureError, manifest::System};
 
 /// Who is logged in. A restore leaves it empty: logging out must not be undone.

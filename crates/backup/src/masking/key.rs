@@ -58,9 +58,8 @@ impl MaskingKey {
     pub fn load_or_make(file: &Path) -> Result<Self, MaskingKeyError> {
         let failed = |source| MaskingKeyError::File { file: file.to_owned(), source };
         match std::fs::read_to_string(file) {
-            Ok(text) => {
-                parse(text.trim()).ok_or_else(|| MaskingKeyError::Malformed { file: file.to_owned() })
-            }
+            Ok(text) => parse(text.trim())
+                .ok_or_else(|| MaskingKeyError::Malformed { file: file.to_owned() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut bytes = [0; 32];
                 getrandom::fill(&mut bytes).map_err(MaskingKeyError::Random)?;
@@ -169,6 +168,9 @@ mod tests {
         let hash = |path| key.of_column(path).hash("alice@example.com");
         assert_eq!(hash("users.email"), hash("users.email"));
         assert_ne!(hash("users.email"), hash("users.username"));
-        assert_ne!(hash("users.email"), MaskingKey::new([8; 32]).of_column("users.email").hash("alice@example.com"));
+        assert_ne!(
+            hash("users.email"),
+            MaskingKey::new([8; 32]).of_column("users.email").hash("alice@example.com")
+        );
     }
 }

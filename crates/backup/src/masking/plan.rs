@@ -149,8 +149,10 @@ impl fmt::Display for MaskingPlan {
             writeln!(f, "  {table}: no rows are copied")?;
         }
         for TableUpdate { table, columns, .. } in updates {
-            let columns: Vec<String> =
-                columns.iter().map(|(column, rule)| format!("{column} ({})", rule.as_str())).collect();
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|(column, rule)| format!("{column} ({})", rule.as_str()))
+                .collect();
             writeln!(f, "  {table}: {}", columns.join(", "))?;
         }
         Ok(())
@@ -248,4 +250,164 @@ fn is_dropped(masking: &Masking, table: &str) -> bool {
         Masking::CredentialsOnly => false,
     };
     by_rule || ALWAYS_DROPPED.contains(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn column(name: &str, kind: Kind) -> Column {
+        Column {
+            name: name.to_owned(),
+            kind,
+            is_nullable: true,
+            is_primary: false,
+            is_key: false,
+            is_unique: false,
+        }
+    }
+
+    fn key(name: &str, kind: Kind) -> Column {
+        Column {
+            is_nullable: false,
+            is_primary: true,
+            is_key: true,
+            is_unique: true,
+            ..column(name, kind)
+        }
+    }
+
+    fn schema(tables: &[(&str, Vec<Column>)]) -> Schema {
+        let tables = tables
+            .iter()
+            .map(|(name, columns)| ((*name).to_owned(), Table { columns: columns.clone() }));
+        Schema { tables: tables.collect() }
+    }
+
+    fn people() -> Schema {
+        schema(&[
+            (
+                "users",
+                vec![
+                    key("id", Kind::Integer),
+                    column("name", Kind::Text),
+                    Column { is_unique: true, ..column("email", Kind::Text) },
+                    Column { is_nullable: false, ..column("password_hash", Kind::Text) },
+                    column("phone", Kind::Text),
+                    column("badge", Kind::Text),
+                    column("note", Kind::Text),
+                ],
+            ),
+            ("user_session", vec![key("token_sha256", Kind::Text)]),
+            ("device", vec![key("serial", Kind::Text), column("contact", Kind::Text)]),
+        ])
+    }
+
+    const RULES: &str = "[tables.users]\nid = \"keep\"\nname = \"name\"\nemail = \"email\"\npassword_hash = \"keep\"\n\
+        phone = \"phone\"\nbadge = \"hash\"\nnote = { fixed = \"it's gone\" }\n\
+        [tables.device]\nserial = \"keep\"\ncontact = \"email\"\n";
+
+    fn plan(
+        rules: &str,
+        schema: &Schema,
+        dialect: Dialect,
+    ) -> Result<MaskingPlan, PlanMaskingError> {
+        let rules = MaskingRules::parse(rules, Path::new("masking.toml")).unwrap();
+        MaskingPlan::new(&Masking::Rules(rules), schema, &Schema::default(), dialect)
+    }
+
+    fn sql(dialect: Dialect) -> String {
+        let plan = plan(RULES, &people(), dialect).unwrap();
+        let sql: Vec<String> = plan
+            .updates
+            .iter()
+            .map(|update| format!("{} {:?}", update.sql.replace(", \"", ",\n  \""), update.keys))
+            .collect();
+        sql.join("\n")
+    }
+
+    #[test]
+    fn one_statement_masks_a_table_on_sqlite() {
+        insta::assert_snapshot!(sql(Dialect::Sqlite));
+    }
+
+    #[test]
+    fn one_statement_masks_a_table_on_postgres() {
+        insta::assert_snapshot!(sql(Dialect::Postgres));
+    }
+
+    #[test]
+    fn credentials_and_sessions_go_whatever_the_rules_say() {
+        let rules = RULES.to_owned() + "[tables.user_session]\ntoken_sha256 = \"keep\"\n";
+        let plan = plan(&rules, &people(), Dialect::Sqlite).unwrap();
+        assert_eq!(plan.drops, ["user_session"]);
+        assert_eq!(plan.rule("users", "password_hash"), Some(&Rule::Fixed("!".to_owned())));
+
+        let unmasked = MaskingPlan::new(
+            &Masking::CredentialsOnly,
+            &people(),
+            &Schema::default(),
+            Dialect::Sqlite,
+        );
+        insta::assert_snapshot!(unmasked.unwrap(), @r"
+          user_session: no rows are copied
+          users: password_hash (fixed)
+        ");
+    }
+
+    #[test]
+    fn everything_that_nobody_has_thought_about_is_named_at_once() {
+        let rules = "drop_rows = [\"notes\"]\n[tables.users]\nid = \"null\"\nname = \"keep\"\nemail = { fixed = \"x\" }\n\
+                     nick = \"keep\"\nphone = \"keep\"\n[tables.friend]\nid = \"keep\"\n";
+        let mut schema = people();
+        let users = schema.tables.get_mut("users").unwrap();
+        users.columns.push(column("born", Kind::Other));
+        let rules = rules.replace("[tables.friend]", "born = \"email\"\n[tables.friend]");
+        insta::assert_snapshot!(plan(&rules, &schema, Dialect::Sqlite).unwrap_err(), @r"
+        the masking rules do not fit the schema
+          column device.contact is not classified
+          column device.serial is not classified
+          column users.badge is not classified
+          column users.note is not classified
+          column users.nick is classified and does not exist
+          table friend is classified and does not exist
+          table notes is classified and does not exist
+          column users.born cannot be masked as `email`: it holds no text
+          column users.email cannot be masked as `fixed`: its values must differ
+          column users.id cannot be masked as `null`: it is part of a key, which other rows refer to
+        ");
+    }
+
+    #[test]
+    fn a_rule_must_fit_its_table() {
+        let schema = schema(&[(
+            "log",
+            vec![
+                column("who", Kind::Text),
+                Column { is_nullable: false, ..column("what", Kind::Text) },
+            ],
+        )]);
+        let rules = "[tables.log]\nwho = \"email\"\nwhat = \"null\"\n";
+        insta::assert_snapshot!(plan(rules, &schema, Dialect::Postgres).unwrap_err(), @r"
+        the masking rules do not fit the schema
+          column log.what cannot be masked as `null`: it must have a value
+          column log.who cannot be masked as `email`: its table has no primary key to make it from
+        ");
+    }
+
+    #[test]
+    fn rules_may_speak_of_what_a_pending_migration_adds() {
+        let older = schema(&[("users", vec![key("id", Kind::Integer)])]);
+        let newer =
+            schema(&[("users", vec![key("id", Kind::Integer), column("phone", Kind::Text)])]);
+        let rules = MaskingRules::parse(
+            "[tables.users]\nid = \"keep\"\nphone = \"phone\"\n",
+            Path::new("masking.toml"),
+        );
+        let masking = Masking::Rules(rules.unwrap());
+        assert!(MaskingPlan::new(&masking, &older, &newer, Dialect::Sqlite).is_ok());
+        assert!(MaskingPlan::new(&masking, &older, &older, Dialect::Sqlite).is_err());
+    }
 }

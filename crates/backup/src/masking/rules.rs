@@ -123,11 +123,9 @@ impl MaskingRules {
     ///
     /// Fails where the text is malformed, has unknown keys or rules, or contradicts itself.
     pub fn parse(text: &str, file: &Path) -> Result<Self, LoadMaskingError> {
-        let File { drop_rows, tables } =
-            toml::from_str(text).map_err(|source| LoadMaskingError::Parse {
-                file: file.to_owned(),
-                source: Box::new(source),
-            })?;
+        let File { drop_rows, tables } = toml::from_str(text).map_err(|source| {
+            LoadMaskingError::Parse { file: file.to_owned(), source: Box::new(source) }
+        })?;
         let line = |offset: usize| {
             1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
         };
@@ -136,8 +134,9 @@ impl MaskingRules {
         for table in drop_rows {
             let start = table.span().start;
             let table = table.into_inner();
-            if tables.contains_key(&table) {
-                let problem = format!("the rows of `{table}` are dropped, so that its columns need no rules");
+            if tables.contains_key(table.as_str()) {
+                let problem =
+                    format!("the rows of `{table}` are dropped, so that its columns need no rules");
                 problems.push((line(start), problem));
             }
             rules.drop_rows.insert(table);

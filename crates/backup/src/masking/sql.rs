@@ -31,13 +31,23 @@ pub(super) fn update(
             format!("{} = {value}", quoted(column))
         })
         .collect();
-    let sql = format!("UPDATE {} SET {}", quoted(name), sets.join(", "));
+    let sql = format!("UPDATE {} SET {}", quoted_path(dialect, name), sets.join(", "));
     Update { sql, keys: writer.keys }
 }
 
 /// An identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table as the schema names it, which on PostgreSQL may be in another schema.
+pub(super) fn quoted_path(dialect: Dialect, table: &str) -> String {
+    match (dialect, table.split_once('.')) {
+        (Dialect::Postgres, Some((schema, table))) => {
+            format!("{}.{}", quoted(schema), quoted(table))
+        }
+        _ => quoted(table),
+    }
 }
 
 fn literal(text: &str) -> String {
@@ -95,8 +105,11 @@ impl Writer {
 
     /// The primary key as one text.
     fn row_text(&self, table: &Table) -> String {
-        let parts: Vec<String> =
-            table.primary_key().into_iter().map(|column| self.as_text(&quoted(&column.name))).collect();
+        let parts: Vec<String> = table
+            .primary_key()
+            .into_iter()
+            .map(|column| self.as_text(&quoted(&column.name)))
+            .collect();
         parts.join(" || '-' || ")
     }
 
