@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod capture;
+mod masking;
 mod pages;
+mod postgres;
 mod rollback;
 
 use std::path::PathBuf;
