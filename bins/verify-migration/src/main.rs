@@ -1,14 +1,19 @@
 //! Checks after a deployment.
 
 mod app;
+mod backup;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, ValueEnum};
 use omnitool_cli::{Failure, Format, Outcome, Program, Target, TargetArgs, print, print_json};
 use omnitool_tool_registry::Definitions;
 use omnitool_verification::{
-    CHECKS, Check, Depth, Detail, Report, Selection, Severity, Status, Subject, find_check, verify,
+    CHECKS, Check, Depth, Detail, Expectations, Report, Selection, Severity, Status, Subject,
+    find_check, verify_against,
 };
 
 const EXAMPLES: &str = "\
@@ -16,6 +21,7 @@ Examples:
   verify-migration --env local
   verify-migration --env staging --verbose
   verify-migration --only orphaned-tools,orphaned-users --deep
+  verify-migration --env staging --expect-access data/tool_access_exports/local_tool_access.json
   verify-migration --format junit --output verification.xml
 
 Exit codes: 0 all checks passed (warnings allowed), 1 a critical check failed or could not be run, 2 wrong usage";
@@ -47,6 +53,27 @@ struct Args {
     #[arg(long)]
     deep: bool,
 
+    /// The export that access has to match (check 10) [default: none]
+    #[arg(long, value_name = "FILE")]
+    expect_access: Option<PathBuf>,
+
+    // As an attribute: documentation would need backticks, which the help would show.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Assertions about access (check 11) [default: data/access_tests.toml, where there is one]"
+    )]
+    access_tests: Option<PathBuf>,
+
+    /// The manifest of the backup whose rows have to be there still (check 12) [default: the environment's newest
+    /// verified one in data/backups]
+    #[arg(long, value_name = "MANIFEST")]
+    last_backup: Option<PathBuf>,
+
+    /// How many of a hundred rows of a table may be lost since that backup (check 12)
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
+    max_loss: u8,
+
     /// How the report is written
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
@@ -55,6 +82,9 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
+
+/// Where assertions about access are, relative to a project's or a release's root.
+const ACCESS_TESTS: &str = "data/access_tests.toml";
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -108,7 +138,18 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         app: &ask_app,
         depth: if args.deep { Depth::ReadEverything } else { Depth::TrustConstraints },
     };
-    let report = verify(&subject, &selection);
+    let find_backup = |environment| backup::find(args.last_backup.as_deref(), environment);
+    let default_tests = Path::new(ACCESS_TESTS);
+    let expected = Expectations {
+        access_export: args.expect_access.as_deref(),
+        access_tests: args
+            .access_tests
+            .as_deref()
+            .or(default_tests.exists().then_some(default_tests)),
+        last_backup: &find_backup,
+        max_loss_percent: args.max_loss,
+    };
+    let report = verify_against(&subject, &expected, &selection);
     show(&args, &report)?;
     Ok(match report.status {
         Status::Passed => Outcome::Done,
@@ -142,7 +183,7 @@ fn after_help() -> String {
                 Severity::Warning => " (only warns)",
                 Severity::Critical => "",
             };
-            format!("  {number} {id:<22} {name}{warns}")
+            format!("  {number:>2} {id:<22} {name}{warns}")
         })
         .collect();
     format!("Checks:\n{}\n\n{EXAMPLES}", checks.join("\n"))

@@ -2,23 +2,35 @@
 
 mod access;
 mod application;
+mod assertions;
+mod backup;
 mod counts;
+mod drift;
+mod expected;
 mod schema;
 mod tools;
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use omnitool_database::{AnyConnection, migration::MigrateError, stamp::ReadStampError};
+use omnitool_database::{
+    AnyConnection,
+    migration::{CompareSchemaError, MigrateError},
+    stamp::ReadStampError,
+};
 use omnitool_environment::EnvironmentName;
+use omnitool_tool_access::ImportError;
 use serde::Serialize;
 
 pub(crate) use self::application::ask as ask_application;
-pub use self::application::{AppAnswer, AppCheck};
-use crate::{Finding, Subject};
+pub use self::{
+    application::{AppAnswer, AppCheck},
+    backup::{FindBackup, LastBackup},
+};
+use crate::{Expectations, Finding, Subject, store::Counts};
 
 /// Every check, in the order in which they run and are reported. The first eight are those of the workflow guide, with
 /// its numbers and names.
-pub static CHECKS: [Check; 9] = [
+pub static CHECKS: [Check; 12] = [
     Check {
         id: "database-connectivity",
         number: 1,
@@ -33,8 +45,8 @@ pub static CHECKS: [Check; 9] = [
         number: 2,
         name: "Schema version",
         severity: Severity::Critical,
-        proves: "every migration of this build is applied, and none that it does not know",
-        repair: "migrate-db, or deploy the build that the database belongs to",
+        proves: "every migration of this build is applied, none that it does not know, and the schema is what they make",
+        repair: "migrate-db, or deploy the build that the database belongs to; a difference has its own command",
         body: Body::Database(schema::version),
     },
     Check {
@@ -100,6 +112,33 @@ pub static CHECKS: [Check; 9] = [
         repair: "choose the right --env or DATABASE_URL; migrate-db stamps a database that has no stamp",
         body: Body::Database(schema::stamp),
     },
+    Check {
+        id: "expected-access",
+        number: 10,
+        name: "Access matches the deployed export",
+        severity: Severity::Critical,
+        proves: "the database has every fact of the export, and nobody whom it excludes may use the tool",
+        repair: "import-tool-access --source FILE",
+        body: Body::Apart(expected::access_is_as_exported),
+    },
+    Check {
+        id: "access-assertions",
+        number: 11,
+        name: "Access assertions hold",
+        severity: Severity::Critical,
+        proves: "what data/access_tests.toml says about who may use what is so",
+        repair: "import-tool-access, or correct the assertion; a finding has the command",
+        body: Body::Database(assertions::hold),
+    },
+    Check {
+        id: "rows-since-backup",
+        number: 12,
+        name: "No rows lost since the last backup",
+        severity: Severity::Critical,
+        proves: "no table has lost more than a stated share of the rows that the last backup has",
+        repair: "rollback-migration",
+        body: Body::Database(backup::no_rows_are_lost),
+    },
 ];
 
 /// One check.
@@ -133,17 +172,26 @@ pub enum Severity {
 /// What a check does.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// Reads the database.
-    Database(fn(&mut AnyConnection, &Context) -> Result<Verdict, CheckError>),
+    /// Reads the database, on the snapshot that all checks share.
+    Database(DatabaseCheck),
+    /// Reads the database on a connection of its own, since it needs temporary tables, which are made outside of a
+    /// transaction that only reads.
+    Apart(DatabaseCheck),
     /// Asks the app.
     Application,
 }
 
+pub(crate) type DatabaseCheck = fn(&mut AnyConnection, &Context) -> Result<Verdict, CheckError>;
+
 /// What the checks know besides the database's content.
 pub(crate) struct Context<'a> {
     pub(crate) subject: &'a Subject<'a>,
+    /// What the last checks compare with.
+    pub(crate) expected: &'a Expectations<'a>,
     /// What the database says that it is, where that could be read.
     pub(crate) stamped: Option<EnvironmentName>,
+    /// What several checks need to know of the same rows.
+    pub(crate) counts: Counts,
 }
 
 impl Context<'_> {
@@ -171,9 +219,17 @@ impl Context<'_> {
 
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
+    shell_word(&path.display().to_string())
+}
+
+/// A text as a shell takes it.
+fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// What a check that could be run came to.
@@ -205,6 +261,16 @@ pub(crate) enum CheckError {
     Migrations(#[from] MigrateError),
     #[error(transparent)]
     Stamp(#[from] ReadStampError),
+    #[error("the schema could not be compared")]
+    Drift(#[from] CompareSchemaError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error("the environment is unknown: none was named, and the database has no stamp")]
+    NoEnvironment,
+    #[error("cannot read the assertions")]
+    Assertions(#[source] io::Error),
+    #[error("cannot read the last backup's manifest")]
+    Backup(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Application(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -292,7 +358,7 @@ mod tests {
         assert_eq!(find_check("7").unwrap().id, "table-counts");
         insta::assert_snapshot!(
             find_check("counts").unwrap_err(),
-            @"there is no check `counts` (known: database-connectivity, schema-version, tool-definitions, orphaned-tools, orphaned-users, default-tools, table-counts, application, environment-stamp)"
+            @"there is no check `counts` (known: database-connectivity, schema-version, tool-definitions, orphaned-tools, orphaned-users, default-tools, table-counts, application, environment-stamp, expected-access, access-assertions, rows-since-backup)"
         );
     }
 

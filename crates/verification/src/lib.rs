@@ -1,13 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+mod assertion;
 mod check;
 mod report;
 mod store;
 mod verify;
 
 pub use check::{
-    AppAnswer, AppCheck, CHECKS, Check, EmptySelectionError, Selection, Severity,
-    UnknownCheckError, find_check,
+    AppAnswer, AppCheck, CHECKS, Check, EmptySelectionError, FindBackup, LastBackup, Selection,
+    Severity, UnknownCheckError, find_check,
 };
 pub use report::{CheckReport, Detail, Elapsed, Finding, Outcome, Report, Status};
-pub use verify::{Depth, Subject, verify};
+pub use verify::{Depth, Expectations, Subject, verify, verify_against};

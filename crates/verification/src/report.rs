@@ -29,6 +29,9 @@ pub struct Report {
     /// How long all of it took.
     #[serde(rename = "elapsed_ms", skip_serializing_if = "Elapsed::is_hidden")]
     pub elapsed: Elapsed,
+    /// How many connections shared the checks; hidden with the times, since a busy server gives fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<usize>,
     /// Every check that was selected, in order.
     pub checks: Vec<CheckReport>,
     /// The ids of the checks that were not selected.
@@ -109,6 +112,7 @@ impl Report {
         subject: &Subject,
         stamped: Option<EnvironmentName>,
         checks: Vec<CheckReport>,
+        connections: usize,
         elapsed: Duration,
     ) -> Self {
         let not_selected = CHECKS
@@ -126,6 +130,7 @@ impl Report {
             environment: subject.environment.or(stamped),
             database: subject.database_url.to_string(),
             elapsed: Elapsed::of(elapsed),
+            connections: Some(connections),
             checks,
             not_selected,
         }
@@ -135,6 +140,7 @@ impl Report {
     #[must_use]
     pub fn without_times(mut self) -> Self {
         self.elapsed = Elapsed(None);
+        self.connections = None;
         for check in &mut self.checks {
             check.elapsed = Elapsed(None);
         }

@@ -1,12 +1,27 @@
 //! The checks' SQL. It only reads.
 
+mod access;
+mod counts;
+mod snapshot;
+
 use diesel::{
     prelude::*,
     sql_types::{BigInt, Bool, Nullable, Text},
 };
-use omnitool_database::{AnyConnection, Dialect, on, schema::tools};
+use omnitool_database::{
+    AnyConnection, Dialect,
+    schema::{tool_access_everyone, tools},
+};
 use omnitool_tool_registry::ToolDefinition;
 
+pub(crate) use self::{
+    access::{
+        NamedTool, Person, Whom, count_effective_exclusions, find_effective, find_exceptions,
+        find_unknown_users, list_named_tools,
+    },
+    counts::{Counts, list_tables},
+    snapshot::{export_snapshot, follow_snapshot},
+};
 use crate::report::{SHOWN_ROWS, one_line};
 
 /// A table that says who may use what.
@@ -29,21 +44,6 @@ pub(crate) enum Parent {
 pub(crate) struct Found {
     pub(crate) count: u64,
     pub(crate) first: Vec<String>,
-}
-
-/// How many rows each table has.
-#[derive(Debug, QueryableByName)]
-pub(crate) struct TableCounts {
-    #[diesel(sql_type = BigInt)]
-    pub(crate) users: i64,
-    #[diesel(sql_type = BigInt)]
-    pub(crate) tools: i64,
-    #[diesel(sql_type = BigInt)]
-    pub(crate) tool_access: i64,
-    #[diesel(sql_type = BigInt)]
-    pub(crate) tool_access_everyone: i64,
-    #[diesel(sql_type = BigInt)]
-    pub(crate) tool_access_exclusion: i64,
 }
 
 impl AccessTable {
@@ -233,27 +233,47 @@ pub(crate) fn find_orphans(
     counted(conn, rows, &from)
 }
 
-/// The pairs of an active user and an active default tool that the user neither has nor is excluded from.
-pub(crate) fn find_missing_defaults(conn: &mut AnyConnection) -> QueryResult<Found> {
+/// The active default tools that are not everyone's anyway.
+pub(crate) fn list_wanted_tools(conn: &mut AnyConnection) -> QueryResult<Vec<i64>> {
+    tools::table
+        .filter(tools::is_default.and(tools::is_active))
+        .filter(tools::id.ne_all(tool_access_everyone::table.select(tool_access_everyone::tool_id)))
+        .select(tools::id)
+        .load(conn)
+}
+
+/// The pairs of an active user and one of the `wanted` tools that the user neither has nor is excluded from, of which
+/// `granted` are granted.
+pub(crate) fn find_missing_defaults(
+    conn: &mut AnyConnection,
+    wanted: &[i64],
+    granted: i64,
+) -> QueryResult<Found> {
     // Counting what is there and subtracting reads the grants once; asking for each pair whether it is missing takes
     // many times as long, and is done only where the names are needed.
-    let query = "WITH wanted AS NOT MATERIALIZED (SELECT id FROM tools \
-            WHERE is_default AND is_active AND NOT EXISTS \
-                (SELECT 1 FROM tool_access_everyone AS wildcard WHERE wildcard.tool_id = tools.id)), \
-        person AS NOT MATERIALIZED (SELECT id FROM users WHERE is_active) \
-        SELECT (SELECT count(*) FROM wanted) * (SELECT count(*) FROM person) \
-            - (SELECT count(*) FROM tool_access AS access \
-                JOIN wanted ON wanted.id = access.tool_id \
-                JOIN person ON person.id = access.user_id) \
+    let query = format!(
+        "SELECT {} * (SELECT count(*) FROM users WHERE is_active) - {granted} \
             - (SELECT count(*) FROM tool_access_exclusion AS exclusion \
-                JOIN wanted ON wanted.id = exclusion.tool_id \
-                JOIN person ON person.id = exclusion.user_id \
-                WHERE NOT EXISTS (SELECT 1 FROM tool_access AS access \
+                JOIN users ON users.id = exclusion.user_id AND users.is_active \
+                WHERE {} \
+                AND NOT EXISTS (SELECT 1 FROM tool_access AS access \
                     WHERE access.user_id = exclusion.user_id AND access.tool_id = exclusion.tool_id)) \
-            AS count";
+            AS count",
+        wanted.len(),
+        one_of(conn.dialect(), "exclusion.tool_id", wanted)
+    );
     let count = diesel::sql_query(query).get_result::<Count>(conn)?.count.unsigned_abs();
     let first = if count == 0 { Vec::new() } else { list_missing_defaults(conn)? };
     Ok(Found { count, first })
+}
+
+/// The condition that `column` is one of `ids`, of which there may be none.
+fn one_of(dialect: Dialect, column: &str, ids: &[i64]) -> String {
+    let list = ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+    match dialect {
+        Dialect::Sqlite => format!("{column} IN ({list})"),
+        Dialect::Postgres => format!("{column} = ANY ('{{{list}}}'::bigint[])"),
+    }
 }
 
 fn list_missing_defaults(conn: &mut AnyConnection) -> QueryResult<Vec<String>> {
@@ -283,15 +303,6 @@ fn counted(conn: &mut AnyConnection, mut rows: Vec<String>, from: &str) -> Query
         count = diesel::sql_query(query).get_result::<Count>(conn)?.count.unsigned_abs();
     }
     Ok(Found { count, first: rows })
-}
-
-pub(crate) fn count_tables(conn: &mut AnyConnection) -> QueryResult<TableCounts> {
-    let query = "SELECT (SELECT count(*) FROM users) AS users, \
-        (SELECT count(*) FROM tools) AS tools, \
-        (SELECT count(*) FROM tool_access) AS tool_access, \
-        (SELECT count(*) FROM tool_access_everyone) AS tool_access_everyone, \
-        (SELECT count(*) FROM tool_access_exclusion) AS tool_access_exclusion";
-    on!(conn, c => diesel::sql_query(query).get_result(c))
 }
 
 impl AccessRow {

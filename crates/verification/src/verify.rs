@@ -1,20 +1,23 @@
 //! Runs the checks.
 
+mod run;
+
 use std::{
     error::Error,
     path::Path,
-    thread,
     time::{Duration, Instant},
 };
 
 use diesel::Connection as _;
-use omnitool_database::{AnyConnection, Mode, open, read_snapshot, stamp};
+use omnitool_database::{AnyConnection, Dialect, Mode, open, read_snapshot, stamp};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_registry::Definitions;
 
+use self::run::Run;
 use crate::{
-    AppCheck, Check, CheckReport, Report, Selection,
-    check::{Body, CheckError, Context, Verdict, ask_application},
+    AppCheck, Check, CheckReport, FindBackup, Report, Selection,
+    check::{CheckError, Context, Verdict},
+    store::{Counts, export_snapshot},
 };
 
 /// What is verified, and against what.
@@ -34,6 +37,30 @@ pub struct Subject<'a> {
     pub depth: Depth,
 }
 
+/// What the checks 10 to 12 compare with. By default, there is nothing: they pass and say so.
+#[derive(Clone, Copy)]
+pub struct Expectations<'a> {
+    /// The export that access has to match.
+    pub access_export: Option<&'a Path>,
+    /// The file with assertions about access.
+    pub access_tests: Option<&'a Path>,
+    /// Finds the backup whose rows have to be there still.
+    pub last_backup: &'a FindBackup<'a>,
+    /// How many of a hundred rows of a table may be lost since that backup.
+    pub max_loss_percent: u8,
+}
+
+impl Default for Expectations<'_> {
+    fn default() -> Self {
+        Self {
+            access_export: None,
+            access_tests: None,
+            last_backup: &|_| Ok(None),
+            max_loss_percent: 10,
+        }
+    }
+}
+
 /// How much is read where the database has its own proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
@@ -44,78 +71,77 @@ pub enum Depth {
     ReadEverything,
 }
 
+/// Runs the selected checks with nothing to expect beyond `subject`; see [`verify_against`].
+#[must_use]
+pub fn verify(subject: &Subject, selection: &Selection) -> Report {
+    verify_against(subject, &Expectations::default(), selection)
+}
+
 /// Runs the selected checks, all of them, on one unchanging view of the database, which is only read.
+///
+/// On PostgreSQL, two connections share that view and the checks; where the server gives only one, one does it. Check 10
+/// needs temporary tables and has a connection and a view of its own.
 ///
 /// Checks that cannot be run are reported as such and fail the report; this never fails by itself.
 #[must_use]
-pub fn verify(subject: &Subject, selection: &Selection) -> Report {
+pub fn verify_against(subject: &Subject, expected: &Expectations, selection: &Selection) -> Report {
     let started = Instant::now();
-    let (checks, stamped) = match open_and_run(subject, selection) {
+    let (checks, stamped, connections) = match open_and_run(subject, expected, selection) {
         Ok(done) => done,
-        Err(error) => (unreachable(selection, error.as_ref(), started.elapsed()), None),
+        Err(error) => (unreachable(selection, error.as_ref(), started.elapsed()), None, 0),
     };
-    Report::new(subject, stamped, checks, started.elapsed())
+    Report::new(subject, stamped, checks, connections, started.elapsed())
 }
 
-type Done = (Vec<CheckReport>, Option<EnvironmentName>);
+/// The reports, the database's stamp, and how many connections there were.
+type Done = (Vec<CheckReport>, Option<EnvironmentName>, usize);
 
 fn open_and_run(
     subject: &Subject,
+    expected: &Expectations,
     selection: &Selection,
 ) -> Result<Done, Box<dyn Error + Send + Sync>> {
     let opening = Instant::now();
     let mut conn = open(subject.database_url, Mode::Read)?;
-    let mut done = None;
+    let mut context =
+        Context { subject, expected, stamped: None, counts: Counts::new(selection, subject.depth) };
+    let is_shared = Run::is_worth_sharing(selection) && can_share(&mut conn);
+    let opened = opening.elapsed();
+    let mut run = None;
     let ended = read_snapshot(&mut conn, |conn| {
-        let opened = opening.elapsed();
+        let snapshot = if is_shared { Some(export_snapshot(conn)?) } else { None };
         // Without its table there is no stamp to name in the commands; check 9 says so.
-        let stamped = isolated(conn, |conn| Ok(stamp::read(conn)?)).ok().flatten();
-        let context = Context { subject, stamped };
-        done = Some((run_selected(conn, &context, selection, opened), stamped));
+        context.stamped = isolated(conn, |conn| Ok(stamp::read(conn)?)).ok().flatten();
+        let started = run.insert(Run::new(&context, selection, opened));
+        started.on_one_snapshot(conn, snapshot.as_deref());
         Ok::<(), diesel::result::Error>(())
     });
-    match (done, ended) {
-        (Some(done), Ok(())) => Ok(done),
-        (Some(done), Err(error)) => {
-            // Nothing was written, so that nothing is lost; a check that met the same trouble has it in the report.
-            tracing::warn!("cannot end the read-only transaction: {error}");
-            Ok(done)
+    match (run, ended) {
+        (Some(run), ended) => {
+            if let Err(error) = ended {
+                // Nothing was written, so that nothing is lost; a check that met the same trouble has it in the report.
+                tracing::warn!("cannot end the read-only transaction: {error}");
+            }
+            run.what_is_left(&mut conn);
+            let (reports, connections) = run.finish();
+            Ok((reports, context.stamped, connections))
         }
         (None, Err(error)) => Err(error.into()),
         (None, Ok(())) => Err("the database ended the transaction at once".into()),
     }
 }
 
-/// Runs the checks of the database one after the other on the one snapshot, while the app answers beside them.
-fn run_selected(
-    conn: &mut AnyConnection,
-    context: &Context,
-    selection: &Selection,
-    opened: Duration,
-) -> Vec<CheckReport> {
-    let app = context.subject.app;
-    let asks_app = selection.checks().iter().any(|check| matches!(check.body, Body::Application));
-    thread::scope(|scope| {
-        let mut asking = asks_app.then(|| scope.spawn(|| timed(|| ask_application(app, context))));
-        selection
-            .checks()
-            .iter()
-            .map(|check| match check.body {
-                Body::Database(body) => {
-                    let (result, elapsed) = timed(|| isolated(conn, |conn| body(conn, context)));
-                    // Opening the connection is what the first check is about.
-                    let opened = if check.number == 1 { opened } else { Duration::ZERO };
-                    report(check, result, elapsed + opened)
-                }
-                Body::Application => match asking.take().map(thread::ScopedJoinHandle::join) {
-                    Some(Ok((result, elapsed))) => report(check, result, elapsed),
-                    Some(Err(_)) | None => {
-                        CheckReport::could_not_run(check, "asking the app panicked", Duration::ZERO)
-                    }
-                },
-            })
-            .collect()
-    })
+/// Whether other connections can have this one's snapshot. SQLite has no way to do that, and a server may refuse it; since
+/// that ends the transaction, it is tried in one of its own.
+fn can_share(conn: &mut AnyConnection) -> bool {
+    if conn.dialect() == Dialect::Sqlite {
+        return false;
+    }
+    let tried = read_snapshot(conn, export_snapshot);
+    if let Err(error) = &tried {
+        tracing::warn!("the checks run one after the other: {}", chain(error));
+    }
+    tried.is_ok()
 }
 
 /// Runs `body` in a savepoint: on PostgreSQL an error would otherwise end the transaction for the checks after it.

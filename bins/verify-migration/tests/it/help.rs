@@ -38,6 +38,21 @@ fn help_lists_the_checks() {
           --deep
               Read every row, also where a foreign key already proves that there are no orphans
 
+          --expect-access <FILE>
+              The export that access has to match (check 10) [default: none]
+
+          --access-tests <FILE>
+              Assertions about access (check 11) [default: data/access_tests.toml, where there is one]
+
+          --last-backup <MANIFEST>
+              The manifest of the backup whose rows have to be there still (check 12) [default: the
+              environment's newest verified one in data/backups]
+
+          --max-loss <PERCENT>
+              How many of a hundred rows of a table may be lost since that backup (check 12)
+              
+              [default: 10]
+
           --format <FORMAT>
               How the report is written
 
@@ -59,20 +74,24 @@ fn help_lists_the_checks() {
               Print version
 
     Checks:
-      1 database-connectivity  Database connectivity
-      2 schema-version         Schema version
-      3 tool-definitions       Tool definitions match
-      4 orphaned-tools         No orphaned tool_access (invalid tools)
-      5 orphaned-users         No orphaned tool_access (invalid users)
-      6 default-tools          Default tools assigned to all users (only warns)
-      7 table-counts           Table counts (only warns)
-      8 application            Application imports correctly
-      9 environment-stamp      Environment stamp
+       1 database-connectivity  Database connectivity
+       2 schema-version         Schema version
+       3 tool-definitions       Tool definitions match
+       4 orphaned-tools         No orphaned tool_access (invalid tools)
+       5 orphaned-users         No orphaned tool_access (invalid users)
+       6 default-tools          Default tools assigned to all users (only warns)
+       7 table-counts           Table counts (only warns)
+       8 application            Application imports correctly
+       9 environment-stamp      Environment stamp
+      10 expected-access        Access matches the deployed export
+      11 access-assertions      Access assertions hold
+      12 rows-since-backup      No rows lost since the last backup
 
     Examples:
       verify-migration --env local
       verify-migration --env staging --verbose
       verify-migration --only orphaned-tools,orphaned-users --deep
+      verify-migration --env staging --expect-access data/tool_access_exports/local_tool_access.json
       verify-migration --format junit --output verification.xml
 
     Exit codes: 0 all checks passed (warnings allowed), 1 a critical check failed or could not be run, 2

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod application;
+mod expected;
 mod help;
 mod program;
 mod run;

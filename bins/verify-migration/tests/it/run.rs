@@ -28,7 +28,13 @@ fn a_good_database_passes_as_often_as_one_likes(db: TestDatabase) {
                users 1, tools [N], tool_access 0, tool_access_everyone [N], tool_access_exclusion 0
         [PASS] 8 Application imports correctly
         [PASS] 9 Environment stamp
-        9 checks: 9 passed
+        [PASS] 10 Access matches the deployed export
+               not asked for: no export was given
+        [PASS] 11 Access assertions hold
+               2 assertions of data/access_tests.toml; without access, since there is no such user: user_a
+        [PASS] 12 No rows lost since the last backup
+               no backup to compare with
+        12 checks: 12 passed
         "); }
     }
 }
@@ -39,22 +45,22 @@ fn warnings_are_allowed(db: TestDatabase) {
     let text = Release::with_app(WORKS).run(db.url(), &[]).success();
     assert!(text.contains("[WARN] 3 Tool definitions match"), "{text}");
     assert!(text.contains("\n       Extra: Party Planner\n"), "{text}");
-    assert!(without_times(&text).ends_with("9 checks: 8 passed, 1 warning"), "{text}");
+    assert!(without_times(&text).ends_with("12 checks: 11 passed, 1 warning"), "{text}");
 }
 
 fn a_critical_finding_is_exit_code_1_and_still_a_report(db: TestDatabase) {
     fill(&db);
-    diesel::delete(tools::table.filter(tools::name.eq("Invoice Generator")))
+    diesel::delete(tools::table.filter(tools::name.eq("Time Tracking")))
         .execute(&mut db.connection())
         .unwrap();
     let release = Release::with_app(WORKS);
     let output = release.run(db.url(), &["--format", "json"]);
     assert_eq!((output.code, output.stderr.as_str()), (Some(1), ""));
     let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
-    assert_eq!(report["summary"], "9 checks: 8 passed, 1 failed");
+    assert_eq!(report["summary"], "12 checks: 11 passed, 1 failed");
     assert_eq!(report["status"], "failed");
     assert_eq!(report["checks"][2]["id"], "tool-definitions");
-    assert_eq!(report["checks"][2]["message"], "Missing: Invoice Generator");
+    assert_eq!(report["checks"][2]["message"], "Missing: Time Tracking");
     assert_eq!(report["checks"][2]["findings"][0]["repair"], "sync-tools --env local",);
 }
 
@@ -115,7 +121,13 @@ fn a_database_that_is_not_there_still_gives_a_report() {
            could not run: the database could not be opened
     [FAIL] 9 Environment stamp
            could not run: the database could not be opened
-    9 checks: 1 failed, 8 could not run
+    [FAIL] 10 Access matches the deployed export
+           could not run: the database could not be opened
+    [FAIL] 11 Access assertions hold
+           could not run: the database could not be opened
+    [FAIL] 12 No rows lost since the last backup
+           could not run: the database could not be opened
+    12 checks: 1 failed, 11 could not run
     ");
     assert!(!release.project.path().join("gone.db").exists());
 }
@@ -126,9 +138,9 @@ fn the_checks_can_be_chosen() {
     fill(&db);
     let release = Release::without_app();
     let text = release.run(db.url(), &["--only", "orphaned-tools,5", "--deep"]).success();
-    assert!(without_times(&text).ends_with("2 of 9 checks: 2 passed"), "{text}");
+    assert!(without_times(&text).ends_with("2 of 12 checks: 2 passed"), "{text}");
     let text = release.run(db.url(), &["--skip", "application"]).success();
-    assert!(without_times(&text).ends_with("8 of 9 checks: 8 passed"), "{text}");
+    assert!(without_times(&text).ends_with("11 of 12 checks: 11 passed"), "{text}");
 
     let error = release.run(db.url(), &["--only", "orphans"]).failure(2);
     assert!(

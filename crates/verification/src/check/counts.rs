@@ -3,17 +3,17 @@
 use omnitool_database::AnyConnection;
 
 use super::{CheckError, Context, Verdict};
-use crate::{
-    Finding,
-    store::{self, TableCounts},
-};
+use crate::Finding;
 
 pub(super) fn tables_have_rows(
     conn: &mut AnyConnection,
     context: &Context,
 ) -> Result<Verdict, CheckError> {
-    let TableCounts { users, tools, tool_access, tool_access_everyone, tool_access_exclusion } =
-        store::count_tables(conn)?;
+    let mut rows = |table| context.counts.rows(conn, table);
+    let (users, tools) = (rows("users")?, rows("tools")?);
+    let tool_access = rows("tool_access")?;
+    let tool_access_everyone = rows("tool_access_everyone")?;
+    let tool_access_exclusion = rows("tool_access_exclusion")?;
     let mut findings = Vec::new();
     if users == 0 {
         findings.push(

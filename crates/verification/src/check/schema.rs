@@ -2,7 +2,7 @@
 
 use omnitool_database::{AnyConnection, migration, stamp as environment_stamp};
 
-use super::{CheckError, Context, Verdict};
+use super::{CheckError, Context, Verdict, drift};
 use crate::{Finding, store};
 
 pub(super) fn connectivity(
@@ -37,8 +37,14 @@ pub(super) fn version(conn: &mut AnyConnection, context: &Context) -> Result<Ver
         );
     }
     if findings.is_empty() {
+        // Before the last migration there is nothing to compare with.
+        findings = drift::findings(&migration::drift(conn)?, conn.dialect(), context);
+    }
+    if findings.is_empty() {
         let version = status.schema_version().unwrap_or("none");
-        return Ok(Verdict::passed(format!("{version}, nothing pending")));
+        return Ok(Verdict::passed(format!(
+            "{version}, nothing pending, as the migrations make it"
+        )));
     }
     Ok(Verdict::found(findings))
 }

@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod access;
+mod assertions;
+mod backup;
 mod database;
+mod drift;
+mod expected;
 mod report;
 mod setup;
+mod sharing;
 mod tools;

@@ -3,7 +3,7 @@
 use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_database::schema::tools;
 use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
-use omnitool_verification::{Detail, Report};
+use omnitool_verification::{Detail, Report, Selection};
 
 use crate::setup::Setup;
 
@@ -42,7 +42,7 @@ fn the_text_is_the_same_on_both_databases(db: TestDatabase) {
         [FAIL] 8 Application imports correctly
                could not run: there is no omnitool
         [PASS] 9 Environment stamp
-        5 of 9 checks: 2 passed, 1 warning, 1 failed, 1 could not run
+        5 of 12 checks: 2 passed, 1 warning, 1 failed, 1 could not run
         ");
         insta::assert_snapshot!(report.text(Detail::Verbose), @r"
         Database: sqlite:omnitool.db
@@ -67,8 +67,8 @@ fn the_text_is_the_same_on_both_databases(db: TestDatabase) {
         [PASS] 9 Environment stamp
                proves: the database is the one of the environment that was asked for
                local
-        Not selected: database-connectivity, schema-version, orphaned-tools, orphaned-users
-        5 of 9 checks: 2 passed, 1 warning, 1 failed, 1 could not run
+        Not selected: database-connectivity, schema-version, orphaned-tools, orphaned-users, expected-access, access-assertions, rows-since-backup
+        5 of 12 checks: 2 passed, 1 warning, 1 failed, 1 could not run
         ");
     }
 }
@@ -80,7 +80,7 @@ fn json_has_everything() {
     let report = report(&troubled(TestDatabase::migrated(Dialect::Sqlite)));
     insta::assert_snapshot!(serde_json::to_string_pretty(&report).unwrap(), @r#"
     {
-      "summary": "5 of 9 checks: 2 passed, 1 warning, 1 failed, 1 could not run",
+      "summary": "5 of 12 checks: 2 passed, 1 warning, 1 failed, 1 could not run",
       "status": "failed",
       "environment": "local",
       "database": "sqlite:omnitool.db",
@@ -165,7 +165,10 @@ fn json_has_everything() {
         "database-connectivity",
         "schema-version",
         "orphaned-tools",
-        "orphaned-users"
+        "orphaned-users",
+        "expected-access",
+        "access-assertions",
+        "rows-since-backup"
       ]
     }
     "#);
@@ -183,7 +186,7 @@ fn junit_has_a_case_per_check() {
         <testcase classname="verify-migration.table-counts" name="7 Table counts"/>
         <testcase classname="verify-migration.application" name="8 Application imports correctly"><error message="there is no omnitool"/></testcase>
         <testcase classname="verify-migration.environment-stamp" name="9 Environment stamp"/>
-        <system-out>5 of 9 checks: 2 passed, 1 warning, 1 failed, 1 could not run</system-out>
+        <system-out>5 of 12 checks: 2 passed, 1 warning, 1 failed, 1 could not run</system-out>
       </testsuite>
     </testsuites>
     "#);
@@ -201,22 +204,14 @@ fn github_gets_an_annotation_per_finding() {
     [FAIL] 8 Application imports correctly
     ::error title=8 Application imports correctly::could not run: there is no omnitool%0Arepair: omnitool check
     [PASS] 9 Environment stamp
-    5 of 9 checks: 2 passed, 1 warning, 1 failed, 1 could not run
+    5 of 12 checks: 2 passed, 1 warning, 1 failed, 1 could not run
     ");
 }
 
 #[test]
 fn times_are_shown_unless_they_are_hidden() {
     let setup = Setup::clean(TestDatabase::migrated(Dialect::Sqlite));
-    let subject = omnitool_verification::Subject {
-        database_url: setup.db.url(),
-        environment: None,
-        definitions: &setup.definitions,
-        definitions_file: None,
-        app: &setup.app,
-        depth: omnitool_verification::Depth::TrustConstraints,
-    };
-    let report = omnitool_verification::verify(&subject, &omnitool_verification::Selection::all());
+    let report = setup.verify_with_times(&Selection::all());
     assert!(report.text(Detail::Brief).starts_with("[PASS] 1 Database connectivity ("));
     let json = serde_json::to_value(&report).unwrap();
     assert!(json["checks"][0]["elapsed_ms"].as_f64().unwrap() > 0.0);

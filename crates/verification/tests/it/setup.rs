@@ -1,6 +1,9 @@
 //! A database that passes every check, and verifying it.
 
-use std::{error::Error, path::Path};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_database::{AnyConnection, Dialect, schema::tools};
@@ -8,8 +11,10 @@ use omnitool_environment::EnvironmentName;
 use omnitool_testing::{TestDatabase, fixture};
 use omnitool_tool_registry::Definitions;
 use omnitool_verification::{
-    AppAnswer, CheckReport, Depth, Outcome, Report, Selection, Subject, find_check, verify,
+    AppAnswer, CheckReport, Depth, Expectations, LastBackup, Outcome, Report, Selection, Subject,
+    find_check, verify_against,
 };
+use tempfile::TempDir;
 
 const TOOLS: &str = r#"
 [[tool]]
@@ -37,6 +42,11 @@ pub(crate) struct Setup {
     pub(crate) environment: Option<EnvironmentName>,
     pub(crate) depth: Depth,
     pub(crate) app: fn() -> Result<AppAnswer, Box<dyn Error + Send + Sync>>,
+    pub(crate) expected_access: Option<PathBuf>,
+    pub(crate) access_tests: Option<PathBuf>,
+    pub(crate) last_backup: Result<Option<LastBackup>, &'static str>,
+    pub(crate) max_loss_percent: u8,
+    pub(crate) folder: TempDir,
     /// Has the default tool by a grant.
     pub(crate) alice: i64,
     /// The default tool.
@@ -76,6 +86,11 @@ impl Setup {
             environment: Some(EnvironmentName::Local),
             depth: Depth::TrustConstraints,
             app: || Ok(AppAnswer::Works("3 checks: 3 passed".to_owned())),
+            expected_access: None,
+            access_tests: None,
+            last_backup: Ok(None),
+            max_loss_percent: 10,
+            folder: tempfile::tempdir().unwrap(),
             alice,
             email,
             invoices,
@@ -95,7 +110,28 @@ impl Setup {
         self.verify_selected(&Selection::new(&checks, &[]).unwrap())
     }
 
+    /// Writes a file into the test's own folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// `text` without the names of the test's own folder and database.
+    pub(crate) fn anonymous(&self, text: &str) -> String {
+        let text = text.replace(&self.folder.path().display().to_string(), "[FOLDER]");
+        match self.db.url().sqlite_path() {
+            Some(file) => text.replace(&file.display().to_string(), "[DATABASE]"),
+            None => text,
+        }
+    }
+
     fn verify_selected(&self, selection: &Selection) -> Report {
+        self.verify_with_times(selection).without_times()
+    }
+
+    pub(crate) fn verify_with_times(&self, selection: &Selection) -> Report {
+        let last_backup = |_| self.last_backup.clone().map_err(Into::into);
         let subject = Subject {
             database_url: self.db.url(),
             environment: self.environment,
@@ -104,7 +140,13 @@ impl Setup {
             app: &self.app,
             depth: self.depth,
         };
-        verify(&subject, selection).without_times()
+        let expected = Expectations {
+            access_export: self.expected_access.as_deref(),
+            access_tests: self.access_tests.as_deref(),
+            last_backup: &last_backup,
+            max_loss_percent: self.max_loss_percent,
+        };
+        verify_against(&subject, &expected, selection)
     }
 
     /// Verifies, asserts that everything else passed, and returns the check that did not, as text.
@@ -116,7 +158,7 @@ impl Setup {
         let ids: Vec<&str> = troubled.iter().map(|check| check.id).collect();
         assert_eq!(ids, [id], "{report:#?}");
         assert_eq!(troubled[0].outcome, outcome);
-        text_of(troubled[0])
+        self.anonymous(&text_of(troubled[0]))
     }
 }
 
@@ -141,20 +183,14 @@ pub(crate) fn text_of(check: &CheckReport) -> String {
     text
 }
 
-/// Runs `insert` as on a database that was adopted: nothing checks that rows have a parent.
-pub(crate) fn without_foreign_keys(setup: &Setup, insert: impl FnOnce(&mut AnyConnection)) {
+/// Runs `insert` where nothing checks that rows have a parent, and has everything read from then on.
+pub(crate) fn without_foreign_keys(setup: &mut Setup, insert: impl FnOnce(&mut AnyConnection)) {
     let mut conn = setup.conn();
-    match conn.dialect() {
-        Dialect::Sqlite => conn.batch_execute("PRAGMA foreign_keys = OFF").unwrap(),
-        Dialect::Postgres => conn
-            .batch_execute(
-                "ALTER TABLE tool_access DROP CONSTRAINT tool_access_user_id_fkey; \
-                 ALTER TABLE tool_access DROP CONSTRAINT tool_access_tool_id_fkey; \
-                 ALTER TABLE tool_access_everyone DROP CONSTRAINT tool_access_everyone_tool_id_fkey; \
-                 ALTER TABLE tool_access_exclusion DROP CONSTRAINT tool_access_exclusion_user_id_fkey; \
-                 ALTER TABLE tool_access_exclusion DROP CONSTRAINT tool_access_exclusion_tool_id_fkey;",
-            )
-            .unwrap(),
-    }
+    conn.batch_execute(match conn.dialect() {
+        Dialect::Sqlite => "PRAGMA foreign_keys = OFF",
+        Dialect::Postgres => "SET session_replication_role = replica",
+    })
+    .unwrap();
     insert(&mut conn);
+    setup.depth = Depth::ReadEverything;
 }

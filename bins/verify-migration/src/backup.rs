@@ -1,0 +1,81 @@
+//! Finds the backup that check 12 compares with.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+use omnitool_backup::{
+    BackupId, Catalog, CatalogError, DEFAULT_FOLDER, Kind, Manifest, ParseBackupIdError,
+    ParseManifestError,
+};
+use omnitool_environment::EnvironmentName;
+use omnitool_verification::LastBackup;
+
+/// Why the last backup is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FindBackupError {
+    /// The folder cannot be read.
+    #[error("cannot list the backups")]
+    List(#[from] CatalogError),
+    /// A manifest was named, and it is unclear whose it should be.
+    #[error("name the environment with --env: the database has no stamp")]
+    NoEnvironment,
+    /// The manifest cannot be read.
+    #[error("cannot read {}", .file.display())]
+    Read {
+        file: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its name is no backup's.
+    #[error("{} is not named after a backup, as b001.json is", .file.display())]
+    Name {
+        file: PathBuf,
+        #[source]
+        source: ParseBackupIdError,
+    },
+    /// It is no manifest of this environment.
+    #[error("cannot trust the manifest {}", .file.display())]
+    Manifest {
+        file: PathBuf,
+        #[source]
+        source: ParseManifestError,
+    },
+}
+
+/// The backup whose manifest is `file`, else the newest verified one of `environment`, if any.
+pub(crate) fn find(
+    file: Option<&Path>,
+    environment: Option<EnvironmentName>,
+) -> Result<Option<LastBackup>, Box<dyn Error + Send + Sync>> {
+    let manifest = match (file, environment) {
+        (Some(_), None) => return Err(FindBackupError::NoEnvironment.into()),
+        (None, None) => None,
+        (Some(file), Some(environment)) => Some(read(file, environment)?),
+        (None, Some(environment)) => newest(environment)?,
+    };
+    Ok(manifest.map(|Manifest { id, created_at, rows, .. }| LastBackup {
+        id: id.to_string(),
+        taken_at: created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
+        rows,
+    }))
+}
+
+/// The newest one that counts: a safety copy is what a rollback wanted to get rid of.
+fn newest(environment: EnvironmentName) -> Result<Option<Manifest>, FindBackupError> {
+    let listing = Catalog::new(Path::new(DEFAULT_FOLDER), environment).list()?;
+    let mut backups = listing.backups.into_iter().rev();
+    Ok(backups.find(|backup| backup.verified.is_some() && backup.kind != Kind::BeforeRollback))
+}
+
+fn read(file: &Path, environment: EnvironmentName) -> Result<Manifest, FindBackupError> {
+    let owned = || file.to_owned();
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| FindBackupError::Read { file: owned(), source })?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let id: BackupId =
+        name.parse().map_err(|source| FindBackupError::Name { file: owned(), source })?;
+    Manifest::parse(&text, id, environment)
+        .map_err(|source| FindBackupError::Manifest { file: owned(), source })
+}

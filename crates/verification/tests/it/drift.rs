@@ -1,0 +1,129 @@
+//! Check 2: the live schema against the migrations.
+
+use std::process::Command;
+
+use diesel::connection::SimpleConnection as _;
+use omnitool_database::Dialect;
+use omnitool_testing::{TestDatabase, on_both_databases};
+use omnitool_verification::{Finding, Outcome};
+
+use crate::setup::Setup;
+
+/// The view as it was before there were exclusions.
+const WITHOUT_EXCLUSIONS: &str = "DROP VIEW effective_tool_access; \
+    CREATE VIEW effective_tool_access AS SELECT users.id AS user_id, tools.id AS tool_id \
+    FROM users CROSS JOIN tools WHERE users.is_active AND tools.is_active AND ( \
+        EXISTS (SELECT 1 FROM tool_access \
+            WHERE tool_access.user_id = users.id AND tool_access.tool_id = tools.id ) \
+        OR EXISTS ( SELECT 1 FROM tool_access_everyone WHERE tool_access_everyone.tool_id = tools.id ) )";
+
+/// Runs the command that a finding names, with the database's own shell.
+fn repair(setup: &Setup, finding: &Finding) {
+    let repair = finding.repair.as_deref().unwrap();
+    let command = repair.split_once("it holds: ").map_or(repair, |(_, command)| command);
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .env("DATABASE_URL", setup.db.url().expose())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {text}");
+}
+
+fn a_view_without_its_exclusions_fails_check_2(db: TestDatabase) {
+    let setup = Setup::clean(db);
+    setup.conn().batch_execute(WITHOUT_EXCLUSIONS).unwrap();
+    let text = setup.only_trouble("schema-version", Outcome::Failed);
+    assert!(text.contains("- view effective_tool_access: definition "), "{text}");
+    assert!(text.contains("AND (NOT (EXISTS") || text.contains("AND NOT EXISTS"), "{text}");
+    repair(&setup, &setup.verify().checks[1].findings[0]);
+    assert_eq!(setup.verify().summary, "12 checks: 12 passed");
+}
+
+fn differences_are_named_and_their_commands_repair_them(db: TestDatabase) {
+    let setup = Setup::clean(db);
+    let (type_name, more) = match setup.db.dialect() {
+        Dialect::Sqlite => (
+            "BIGINT",
+            "CREATE TRIGGER spy AFTER DELETE ON tools BEGIN DELETE FROM users; END; \
+             DROP TRIGGER tool_access_event_tool_deleted",
+        ),
+        Dialect::Postgres => (
+            "bigint",
+            "ALTER TABLE tool_access DROP CONSTRAINT tool_access_user_id_fkey; \
+             ALTER TABLE users DROP CONSTRAINT users_email_key; \
+             ALTER TABLE users ALTER COLUMN password_hash DROP NOT NULL; \
+             ALTER TABLE users ALTER COLUMN is_admin DROP DEFAULT; \
+             ALTER TABLE tools ALTER COLUMN route TYPE VARCHAR(50)",
+        ),
+    };
+    setup
+        .conn()
+        .batch_execute(&format!(
+            "CREATE TABLE notes (id BIGINT); DROP INDEX user_session_user_id; \
+             CREATE INDEX extra ON tools (route); \
+             ALTER TABLE tools ADD COLUMN stars {type_name} NOT NULL DEFAULT 5; {more}"
+        ))
+        .unwrap();
+    let text = setup.only_trouble("schema-version", Outcome::Failed);
+    match setup.db.dialect() {
+        Dialect::Sqlite => insta::assert_snapshot!(text, @r"
+        4 parts of the schema not as the migrations make it; 2 parts of the schema made by no migration
+        Critical: 4 parts of the schema not as the migrations make it
+        - table tools: index extra is made by no migration
+        - table tools: trigger spy is made by no migration
+        - table tools: trigger tool_access_event_tool_deleted is missing
+        - table user_session: index user_session_user_id is missing
+        repair: sqlite3 -bail [DATABASE] 'BEGIN; DROP INDEX extra; DROP TRIGGER spy; CREATE TRIGGER tool_access_event_tool_deleted AFTER DELETE ON tools BEGIN DELETE FROM tool_access_event WHERE tool_id = OLD.id; END; CREATE INDEX user_session_user_id ON user_session (user_id); COMMIT'
+        Critical: 2 parts of the schema made by no migration
+        - table notes is made by no migration
+        - table tools: column stars is made by no migration
+        repair: cargo xtask new-migration NAME, to keep it; or remove it with all that it holds: sqlite3 -bail [DATABASE] 'BEGIN; DROP TABLE notes; ALTER TABLE tools DROP COLUMN stars; COMMIT'
+        "),
+        Dialect::Postgres => insta::assert_snapshot!(text, @r#"
+        7 parts of the schema not as the migrations make it; 2 parts of the schema made by no migration
+        Critical: 7 parts of the schema not as the migrations make it
+        - table tool_access: foreign key (user_id) is missing
+        - table tools: column route is `character varying(50) NOT NULL`, the migrations make `text NOT NULL`
+        - table tools: index extra is made by no migration
+        - table user_session: index user_session_user_id is missing
+        - table users: column is_admin is `boolean NOT NULL`, the migrations make `boolean NOT NULL DEFAULT false`
+        - table users: column password_hash is `text`, the migrations make `text NOT NULL`
+        - table users: unique key (email) is missing
+        repair: psql "$DATABASE_URL" --command 'ALTER TABLE tool_access ADD FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE; ALTER TABLE tools ALTER COLUMN route TYPE text; DROP INDEX extra; CREATE INDEX user_session_user_id ON user_session USING btree (user_id); ALTER TABLE users ALTER COLUMN is_admin SET DEFAULT false; ALTER TABLE users ALTER COLUMN password_hash SET NOT NULL; ALTER TABLE users ADD UNIQUE (email)'
+        Critical: 2 parts of the schema made by no migration
+        - table notes is made by no migration
+        - table tools: column stars is made by no migration
+        repair: cargo xtask new-migration NAME, to keep it; or remove it with all that it holds: psql "$DATABASE_URL" --command 'DROP TABLE notes; ALTER TABLE tools DROP COLUMN stars'
+        "#),
+    }
+    for finding in &setup.verify().checks[1].findings {
+        repair(&setup, finding);
+    }
+    assert_eq!(setup.verify().summary, "12 checks: 12 passed");
+}
+
+fn what_is_lost_is_only_in_a_backup(db: TestDatabase) {
+    let setup = Setup::clean(db);
+    setup
+        .conn()
+        .batch_execute(
+            "ALTER TABLE user_session DROP COLUMN created_at; DROP TABLE tool_access_event",
+        )
+        .unwrap();
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(setup.only_trouble("schema-version", Outcome::Failed), @r"
+        2 parts of the schema that only a backup gives back
+        Critical: 2 parts of the schema that only a backup gives back
+        - table tool_access_event is missing
+        - table user_session: column created_at is missing
+        repair: rollback-migration --env local
+        ");
+    }
+}
+
+on_both_databases!(
+    a_view_without_its_exclusions_fails_check_2,
+    differences_are_named_and_their_commands_repair_them,
+    what_is_lost_is_only_in_a_backup,
+);
