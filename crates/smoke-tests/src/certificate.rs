@@ -15,6 +15,7 @@ use rustls::{
 };
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 use url::{Host, Url};
+use x509_cert::der::Decode as _;
 
 use crate::{
     client::{describe_io, no_address},
@@ -160,11 +161,10 @@ fn valid_until(url: &Url, roots: &Roots, end: Instant) -> Result<SystemTime, Fet
         .peer_certificates()
         .and_then(|chain| chain.first())
         .ok_or_else(|| tls("the server sent no certificate".to_owned()))?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate)
+    let certificate = x509_cert::Certificate::from_der(certificate)
         .map_err(|error| tls(format!("the certificate cannot be read: {error}")))?;
-    // Only those from before 1970 are negative, and they have expired.
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
-    Ok(UNIX_EPOCH + Duration::from_secs(seconds))
+    let end = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    Ok(UNIX_EPOCH + end)
 }
 
 fn connect(url: &Url, end: Instant) -> Result<TcpStream, FetchError> {
