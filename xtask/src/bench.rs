@@ -54,6 +54,8 @@ enum Suite {
     Programs,
     /// A smoke run against a healthy app, beside a plain client
     Smoke,
+    /// Captures and restores at 2.5 million grants; takes a minute, and needs `sqlite3`
+    Backup,
     /// Export and import at up to 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
     Access,
 }
@@ -93,6 +95,9 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
         print(&smoke::measure(&programs, tempfile::tempdir()?.path(), args.runs)?)?;
     }
     if args.suites.contains(&Suite::Access) && access(project, &programs)? == Outcome::Failed {
+        return Ok(Outcome::Failed);
+    }
+    if args.suites.contains(&Suite::Backup) && backup::run(project, &programs)? == Outcome::Failed {
         return Ok(Outcome::Failed);
     }
     if args.suites.contains(&Suite::Programs) {
