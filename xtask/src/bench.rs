@@ -3,6 +3,7 @@
 //! Machines are noisy, so only ratios of one run count and no test asserts a time. The raw limit of a start is an empty
 //! process; that of a database job is the same work by the database's own shell.
 
+mod backup;
 mod measure;
 mod smoke;
 mod target;
