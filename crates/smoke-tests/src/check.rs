@@ -227,6 +227,9 @@ fn loaded(fetch: &Fetch, page: &Page, document: &Document) -> String {
 fn homepage(evidence: &Evidence) -> Verdict {
     let judge = || {
         let (page, document) = html_page(&evidence.home)?;
+        if document.title.is_empty() && document.headings.is_empty() {
+            return Err(content("answered 200, but has neither a title nor a heading"));
+        }
         Ok(loaded(&evidence.home, page, &document))
     };
     judge().into()

@@ -1,15 +1,15 @@
 //! The report as annotations of a GitHub Actions run.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::fmt::Write as _;
 
-use super::{Report, TestOutcome, TestReport};
+use super::{Report, TestOutcome, TestReport, text::Told};
 
 impl Report {
     /// A line for each test, and a workflow command, which becomes an annotation, for each that failed or was warned of.
     #[must_use]
     pub fn github(&self) -> String {
         let mut text = String::new();
-        let mut told = BTreeSet::new();
+        let mut told = Told::new();
         for test in &self.tests {
             // Writing to a string cannot fail.
             let _ = test.write_line(&mut text);
@@ -20,7 +20,7 @@ impl Report {
     }
 }
 
-fn annotation<'a>(test: &'a TestReport, told: &mut BTreeSet<&'a str>) -> String {
+fn annotation<'a>(test: &'a TestReport, told: &mut Told<'a>) -> String {
     let command = match test.outcome {
         TestOutcome::Failed => "error",
         TestOutcome::Warned => "warning",

@@ -1,13 +1,13 @@
 //! The report as JUnit XML, which CI systems show.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{io, time::Duration};
 
 use quick_xml::{
     Writer,
     events::{BytesDecl, BytesText, Event},
 };
 
-use super::{Report, TestOutcome, TestReport};
+use super::{Report, TestOutcome, TestReport, text::Told};
 use crate::ErrorKind;
 
 const SUITE: &str = "smoke-tests";
@@ -39,7 +39,7 @@ fn write(report: &Report, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
         |writer| {
             let suite = writer.create_element("testsuite").with_attributes(attributes());
             suite.write_inner_content(|writer| {
-                let mut told = BTreeSet::new();
+                let mut told = Told::new();
                 for test in &report.tests {
                     write_case(writer, test, &mut told)?;
                 }
@@ -54,7 +54,7 @@ fn write(report: &Report, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
 fn write_case<'a>(
     writer: &mut Writer<Vec<u8>>,
     test: &'a TestReport,
-    told: &mut BTreeSet<&'a str>,
+    told: &mut Told<'a>,
 ) -> io::Result<()> {
     let TestReport { number, id, name, outcome, kind, message, duration_ms, .. } = test;
     let case = writer.create_element("testcase").with_attributes([

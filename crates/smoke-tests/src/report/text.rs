@@ -12,6 +12,9 @@ use crate::text::{count, duration};
 /// How many of a failed test's requests the text shows; JSON has them all.
 const SHOWN_REQUESTS: usize = 3;
 
+/// The requests that were shown already: method, address, and when the first attempt began.
+pub(super) type Told<'a> = BTreeSet<(&'static str, &'a str, Option<u64>)>;
+
 /// What stands before the lines below a test's own.
 const INDENT: &str = "       ";
 
@@ -22,7 +25,7 @@ impl fmt::Display for Report {
             writeln!(f, "Waited for the app: {}", attempts(&self.startup.attempts))?;
         }
         writeln!(f)?;
-        let mut told = BTreeSet::new();
+        let mut told = Told::new();
         for test in &self.tests {
             test.write_line(f)?;
             // Where no test was run, all of them have the same reason, which is told once.
@@ -61,7 +64,7 @@ impl TestReport {
     }
 
     /// What to know about a test that failed or was warned of; see [`Self::write_trouble`].
-    pub(super) fn trouble<'a>(&'a self, told: &mut BTreeSet<&'a str>) -> String {
+    pub(super) fn trouble<'a>(&'a self, told: &mut Told<'a>) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = self.write_trouble(&mut text, told);
@@ -70,11 +73,11 @@ impl TestReport {
         lines.join("\n")
     }
 
-    /// Writes the answers in trouble; those of the addresses in `told` stand further up already.
+    /// Writes the answers in trouble; those in `told` stand further up already.
     pub(super) fn write_trouble<'a>(
         &'a self,
         f: &mut dyn Write,
-        told: &mut BTreeSet<&'a str>,
+        told: &mut Told<'a>,
     ) -> fmt::Result {
         let Some(next) = self.next else { return Ok(()) };
         let (troubled, fine): (Vec<&Request>, Vec<&Request>) =
@@ -82,7 +85,8 @@ impl TestReport {
         // Where no request failed, the content did, of which the first is an example.
         let shown = if troubled.is_empty() { fine } else { troubled };
         for request in shown.iter().take(SHOWN_REQUESTS) {
-            if told.insert(&request.url) {
+            let begun = request.attempts.first().map(|attempt| attempt.at_ms);
+            if told.insert((request.method, &request.url, begun)) {
                 request.write_answer(f)?;
             } else {
                 writeln!(f, "{INDENT}request:  {} {} (see above)", request.method, request.url)?;

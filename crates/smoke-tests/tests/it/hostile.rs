@@ -122,6 +122,41 @@ fn a_body_shorter_than_announced_fails() {
 }
 
 #[test]
+fn a_body_longer_than_announced_is_a_page_cut_short() {
+    let report = with_homepage(|| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 10\r\n\r\n";
+        Reply::Bytes(format!("{head}<!DOCTYPE html><title>omnitool</title>").into())
+    });
+    let (kind, message) = homepage_error(&report);
+    assert_eq!(kind, ErrorKind::Content);
+    assert_eq!(message, "answered 200, but has neither a title nor a heading");
+}
+
+#[test]
+fn a_length_that_is_none_fails() {
+    let report = with_homepage(|| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: many\r\n\r\n";
+        Reply::Bytes(format!("{head}<title>omnitool</title>").into())
+    });
+    assert_eq!(homepage_error(&report).0, ErrorKind::Protocol);
+}
+
+#[test]
+fn a_failed_answer_is_shown_without_its_secrets_and_no_longer_than_2_kib() {
+    let body = format!("<h1>Internal Server Error</h1>{}", "x".repeat(4096));
+    let report = with_homepage(move || crate::server::answer(404, "text/html", &body));
+    assert_eq!(homepage_error(&report).0, ErrorKind::Status);
+    let request = &test(&report, "homepage").requests[0];
+    let headers: Vec<_> =
+        request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let shown = ["content-length: 4126", "content-type: text/html", "set-cookie: [redacted]"];
+    assert_eq!(headers, shown);
+    let body = request.body.as_deref().unwrap();
+    assert!(body.len() == (2 << 10) + '…'.len_utf8() && body.ends_with("x…"), "{body}");
+    assert_eq!(request.size, Some(4126));
+}
+
+#[test]
 fn a_connection_closed_without_an_answer_fails() {
     let report = with_homepage(|| Reply::Bytes(Vec::new()));
     assert_eq!(homepage_error(&report).0, ErrorKind::Protocol);
