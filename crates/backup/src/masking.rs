@@ -35,8 +35,10 @@ use crate::refresh::{MARK, OpenCopyError, UnattachedCopy};
 pub struct Masked {
     /// What became of which column.
     pub plan: MaskingPlan,
-    /// How many rows were changed or deleted, by table.
-    pub rows: BTreeMap<String, usize>,
+    /// How many rows were changed, by table.
+    pub changed: BTreeMap<String, usize>,
+    /// How many rows were deleted, by table.
+    pub deleted: BTreeMap<String, usize>,
     /// How many real values were searched for and not found.
     pub searched: usize,
 }
@@ -125,9 +127,8 @@ pub fn mask(
     let schema = Schema::read(&mut conn)?;
     let plan = MaskingPlan::new(masking, &schema, &Schema::of_this_build()?, conn.dialect())?;
     let samples = Samples::take(&mut conn, &plan, &schema)?;
-    let rows = write(&mut conn, &plan, key)?;
-    let tables: Vec<&str> = rows.keys().map(String::as_str).collect();
-    store::remove_traces(&mut conn, &tables)?;
+    let Written { changed, deleted } = write(&mut conn, &plan, key)?;
+    store::remove_traces(&mut conn)?;
     let columns = samples.find(&mut conn, &schema).map_err(|error| match error {
         SearchError::Query(error) => MaskError::Query(error),
         SearchError::Build(error) => MaskError::Search(error.into()),
@@ -135,7 +136,14 @@ pub fn mask(
     if !columns.is_empty() {
         return Err(MaskError::Leak { columns });
     }
-    Ok(Masked { plan, rows, searched: samples.count() })
+    Ok(Masked { plan, changed, deleted, searched: samples.count() })
+}
+
+/// Rows by table.
+#[derive(Default)]
+struct Written {
+    changed: BTreeMap<String, usize>,
+    deleted: BTreeMap<String, usize>,
 }
 
 /// All statements, in one transaction.
@@ -143,18 +151,16 @@ fn write(
     conn: &mut AnyConnection,
     plan: &MaskingPlan,
     key: &MaskingKey,
-) -> diesel::QueryResult<BTreeMap<String, usize>> {
+) -> diesel::QueryResult<Written> {
     store::prepare(conn, &plan.updates, key)?;
     write_transaction(conn, |conn| {
-        let mut rows = BTreeMap::new();
+        let mut written = Written::default();
         for table in &plan.drops {
-            rows.insert(table.clone(), store::drop_rows(conn, table)?);
+            written.deleted.insert(table.clone(), store::drop_rows(conn, table)?);
         }
         for update in &plan.updates {
-            let changed = store::update(conn, update, key)?;
-            tracing::info!("masked {changed} rows of {}", update.table);
-            rows.insert(update.table.clone(), changed);
+            written.changed.insert(update.table.clone(), store::update(conn, update, key)?);
         }
-        Ok(rows)
+        Ok(written)
     })
 }

@@ -275,10 +275,11 @@ impl RefreshPlan {
         })
     }
 
-    /// How many rows are copied.
+    /// How many rows are copied and stay.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.source.rows.values().sum()
+        let stays = |table: &String| !self.masking.drops.contains(table);
+        self.source.rows.iter().filter(|(table, _)| stays(table)).map(|(_, rows)| rows).sum()
     }
 }
 

@@ -160,18 +160,14 @@ pub(super) fn drop_rows(conn: &mut AnyConnection, table: &str) -> QueryResult<us
     diesel::sql_query(format!("DELETE FROM {}", quoted_path(conn.dialect(), table))).execute(conn)
 }
 
-/// Removes what the updates replaced from the database's files, and makes new statistics: old ones hold samples.
-pub(super) fn remove_traces(conn: &mut AnyConnection, tables: &[&str]) -> QueryResult<()> {
+/// Removes what the updates replaced from the file, and statistics with samples of it.
+///
+/// A PostgreSQL database needs none of that: its dump takes staging's place, and holds neither.
+pub(super) fn remove_traces(conn: &mut AnyConnection) -> QueryResult<()> {
     match conn {
-        AnyConnection::Sqlite(conn) =>
         // In this order: statistics that are replaced are in the file until it is written anew.
-        {
-            conn.batch_execute("ANALYZE; VACUUM")
-        }
-        AnyConnection::Postgres(conn) => tables.iter().try_for_each(|table| {
-            let table = quoted_path(Dialect::Postgres, table);
-            conn.batch_execute(&format!("VACUUM (FULL, ANALYZE) {table}"))
-        }),
+        AnyConnection::Sqlite(conn) => conn.batch_execute("ANALYZE; VACUUM"),
+        AnyConnection::Postgres(_) => Ok(()),
     }
 }
 

@@ -101,9 +101,9 @@ fn an_unclassified_column_is_named(db: TestDatabase) {
 fn personal_data_goes_and_the_rest_stays(db: TestDatabase) {
     fill(&mut db.connection());
     let (beside, result) = masked(&db, &shipped());
-    let Masked { rows, searched, .. } = result.unwrap();
-    assert_eq!(rows["users"], 3);
-    assert_eq!(rows["user_session"], 3);
+    let Masked { changed, deleted, searched, .. } = result.unwrap();
+    assert_eq!(changed["users"], 3);
+    assert_eq!(deleted["user_session"], 3);
     assert!(searched > 6, "{searched}");
     let text = |text: &str| Some(text.to_owned());
     let person = |name: &str, email, phone| (name.to_owned(), email, "!".to_owned(), phone);
