@@ -7,6 +7,7 @@ mod backup;
 mod measure;
 mod smoke;
 mod target;
+mod verify;
 
 use std::{
     path::{Path, PathBuf},
@@ -59,6 +60,8 @@ enum Suite {
     Backup,
     /// Export and import at up to 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
     Access,
+    /// Verification at 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
+    Verify,
 }
 
 /// Users × tools, and how often each command runs.
@@ -112,6 +115,12 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
             print(&render(&title, &rows))?;
         }
     }
+    if args.suites.contains(&Suite::Verify) {
+        if std::env::var_os(SERVER).is_none() {
+            return again_with_a_server(&programs, args);
+        }
+        print(&verify::measure(project.root(), &programs)?)?;
+    }
     Ok(Outcome::Done)
 }
 
@@ -148,12 +157,16 @@ fn access(project: &Project, programs: &Path) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// Runs this suite in a second process that has a PostgreSQL server.
+/// Runs the suites that need one in a second process that has a PostgreSQL server.
 fn again_with_a_server(programs: &Path, args: &BenchArgs) -> Result<Outcome, Failure> {
+    let suites = [(Suite::Programs, "programs"), (Suite::Verify, "verify")];
+    let suites = suites.iter().filter(|(suite, _)| args.suites.contains(suite));
     let status = Command::new(programs.join("with-postgres"))
         .arg("--durable")
         .arg(std::env::current_exe()?)
-        .args(["bench", "programs", "--programs"])
+        .arg("bench")
+        .args(suites.map(|(_, name)| name))
+        .arg("--programs")
         .arg(programs)
         .args(["--runs", &args.runs.to_string()])
         .args(["--users", &args.users.to_string(), "--tools", &args.tools.to_string()])

@@ -86,7 +86,7 @@ impl Target {
             .collect()
     }
 
-    fn prepare(&self, users: u32, tools: u32) -> Result<(), Failure> {
+    pub(super) fn prepare(&self, users: u32, tools: u32) -> Result<(), Failure> {
         for command in [
             self.program("migrate-db", &[]),
             self.program("fill-database", &[&users.to_string(), &tools.to_string()]),
@@ -98,7 +98,7 @@ impl Target {
         Ok(())
     }
 
-    fn program(&self, name: &str, flags: &[&str]) -> Command {
+    pub(super) fn program(&self, name: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join(name));
         let url = match &self.kind {
             Kind::Sqlite(file) => format!("sqlite:{}", file.display()),
@@ -113,7 +113,7 @@ impl Target {
     }
 
     /// The same work by the database's own shell; its password goes through the environment, not the process list.
-    fn shell(&self, sql: &str) -> Option<Command> {
+    pub(super) fn shell(&self, sql: &str) -> Option<Command> {
         let mut command = Command::new(self.shell.as_ref()?);
         match &self.kind {
             Kind::Sqlite(file) => command.arg(file).arg(sql),
