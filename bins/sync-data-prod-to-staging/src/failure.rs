@@ -59,6 +59,9 @@ pub(crate) fn of_plan(error: PlanRefreshError) -> Failure {
         PlanRefreshError::NewerSource { .. } => {
             "nothing was changed; use the programs of the build that production runs, or a newer one"
         }
+        PlanRefreshError::NewerTarget { .. } => {
+            "nothing was changed; use the programs of the build that staging runs, or a newer one"
+        }
         PlanRefreshError::Masking(_) => {
             "nothing was changed; say in data/masking.toml what becomes of each of them, then pass it with --masking \
              or build again"
@@ -83,7 +86,7 @@ pub(crate) fn of_refresh(error: RefreshError) -> Failure {
                 "{UNCHANGED}; see how far it is: sync-data-prod-to-staging --check-status"
             ));
         }
-        RefreshError::Target(_) => {
+        RefreshError::Target(_) | RefreshError::Stale => {
             return Failure::refused(error)
                 .hint(format!("{UNCHANGED}; look at the plan again: --dry-run"));
         }

@@ -11,7 +11,10 @@ mod schema;
 mod sql;
 mod store;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use omnitool_database::{
@@ -41,6 +44,9 @@ pub struct Masked {
     pub deleted: BTreeMap<String, usize>,
     /// How many real values were searched for and not found.
     pub searched: usize,
+    /// How long the statements took.
+    #[serde(skip)]
+    pub elapsed: Duration,
 }
 
 /// Why a copy was not masked. It must not be used.
@@ -127,7 +133,9 @@ pub fn mask(
     let schema = Schema::read(&mut conn)?;
     let plan = MaskingPlan::new(masking, &schema, &Schema::of_this_build()?, conn.dialect())?;
     let samples = Samples::take(&mut conn, &plan, &schema)?;
+    let started = Instant::now();
     let Written { changed, deleted } = write(&mut conn, &plan, key)?;
+    let elapsed = started.elapsed();
     store::remove_traces(&mut conn)?;
     let columns = samples.find(&mut conn, &schema).map_err(|error| match error {
         SearchError::Query(error) => MaskError::Query(error),
@@ -136,7 +144,7 @@ pub fn mask(
     if !columns.is_empty() {
         return Err(MaskError::Leak { columns });
     }
-    Ok(Masked { plan, changed, deleted, searched: samples.count() })
+    Ok(Masked { plan, changed, deleted, searched: samples.count(), elapsed })
 }
 
 /// Rows by table.

@@ -160,6 +160,12 @@ pub enum PlanRefreshError {
         /// The versions that this build does not know.
         versions: Vec<String>,
     },
+    /// The target belongs to a newer build: an app of that build may be using it.
+    #[error("the target belongs to a newer build: this one does not know its migrations {}", .versions.join(", "))]
+    NewerTarget {
+        /// The versions that this build does not know.
+        versions: Vec<String>,
+    },
     /// One of the databases cannot be read.
     #[error("cannot read the {side} database")]
     Read {
@@ -298,6 +304,9 @@ pub(super) fn check_target(
     match (live, stamp) {
         (Some(_), stamp) if stamp != Some(wanted) => {
             Err(PlanRefreshError::TargetStamp { database, found: found(stamp), wanted })
+        }
+        (Some(live), _) if !live.unknown.is_empty() => {
+            Err(PlanRefreshError::NewerTarget { versions: live.unknown })
         }
         _ => Ok(()),
     }

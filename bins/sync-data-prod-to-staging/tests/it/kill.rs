@@ -72,3 +72,25 @@ fn on_sqlite() {
 fn on_postgres() {
     staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(Dialect::Postgres, 6);
 }
+
+#[test]
+fn who_ends_it_gently_finds_nothing_left() {
+    for dialect in [Dialect::Sqlite, Dialect::Postgres] {
+        let site = Site::new(dialect);
+        let started = Instant::now();
+        site.run(&[]).success();
+        let took = started.elapsed();
+        for run in 0..4 {
+            let mut command = site.command(&[]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(took * run / 4);
+            let pid = child.id().to_string();
+            // It may have ended by now.
+            let _ = std::process::Command::new("kill").args(["-TERM", &pid]).output().unwrap();
+            let ended = child.wait().unwrap();
+            // Before it listens, a signal ends it at once: there is nothing to clean up then.
+            assert!(matches!(ended.code(), None | Some(0 | 1)), "{ended:?}");
+            assert_eq!(site.leftovers(), Vec::<String>::new(), "run {run}");
+        }
+    }
+}

@@ -156,3 +156,38 @@ fn the_help_shows_what_it_does() {
     let site = Site::new(Dialect::Sqlite);
     insta::assert_snapshot!(site.run(&["--help"]).success());
 }
+
+#[test]
+fn no_file_of_staging_or_the_project_holds_what_was_masked() {
+    let site = Site::new(Dialect::Sqlite);
+    site.production.connection().batch_execute("ANALYZE").unwrap();
+    site.run(&[]).success();
+    let mut folders = vec![site.state(), site.project.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            for secret in ["corp.example", "argon2id", "session-token", "+49 170"] {
+                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                assert!(!found, "{secret} in {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn what_it_keeps_beside_the_database_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let site = Site::new(Dialect::Sqlite);
+    site.run(&[]).success();
+    for name in ["masking.key", "refresh.json", "refresh.lock"] {
+        let mode = site.state().join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}

@@ -84,6 +84,18 @@ fn a_copy_that_fails_its_checks(site: &Site) {
     assert_eq!(site.leftovers(), Vec::<String>::new());
 }
 
+fn a_staging_of_a_newer_build(site: &Site) {
+    site.staging
+        .connection()
+        .batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000000')")
+        .unwrap();
+    refused(
+        site,
+        &[],
+        "the target belongs to a newer build: this one does not know its migrations 2099",
+    );
+}
+
 fn access_that_is_not_there(site: &Site) {
     refused(site, &["--access", "no-such.json"], "users excluded in development would have access");
 }
@@ -103,6 +115,7 @@ on_both!(
     a_target_that_is_production,
     a_source_that_is_not_production,
     a_copy_that_fails_its_checks,
+    a_staging_of_a_newer_build,
     access_that_is_not_there,
     one_that_is_already_running,
 );

@@ -1,8 +1,9 @@
 //! Doing what a plan says.
 
 use omnitool_database::{
+    Mode,
     migration::{self, MigrateError},
-    stamp,
+    open, stamp,
 };
 use omnitool_environment::DatabaseUrl;
 use serde::Serialize;
@@ -85,6 +86,9 @@ pub enum RefreshError {
     /// The copy could not be masked, or personal data is still in it.
     #[error(transparent)]
     Mask(#[from] MaskError),
+    /// The source's schema is not the one that the plan was made for.
+    #[error("the source has changed since the plan was made")]
+    Stale,
     /// The copy could not be stamped.
     #[error("cannot stamp the copy")]
     Stamp(#[source] diesel::result::Error),
@@ -137,7 +141,7 @@ impl RefreshPlan {
         );
         let journal = Journal::begin(request.folder, record)?;
         let target = for_url(request.target)?;
-        let mut run = Run { request, hooks, journal, target, safety_backup: None };
+        let mut run = Run { plan: self, request, hooks, journal, target, safety_backup: None };
         match run.switch() {
             Ok((masked, migrated)) => run.verify(masked, migrated),
             Err(error) => {
@@ -152,6 +156,7 @@ impl RefreshPlan {
 }
 
 struct Run<'a, 'h> {
+    plan: &'a RefreshPlan,
     request: &'a RefreshRequest<'a>,
     hooks: &'a mut RefreshHooks<'h>,
     journal: Journal,
@@ -193,6 +198,9 @@ impl Run<'_, '_> {
         self.begin(RefreshStep::Mask)?;
         let key = MaskingKey::load_or_make(&folder.join(KEY))?;
         let masked = mask(&copy, self.request.masking, &key)?;
+        if masked.plan != self.plan.masking {
+            return Err(RefreshError::Stale);
+        }
         copy.unmark()?;
         self.done(RefreshStep::Mask)?;
 
@@ -205,8 +213,7 @@ impl Run<'_, '_> {
     fn fit(&mut self, copy: &DatabaseUrl) -> Result<Vec<String>, RefreshError> {
         self.begin(RefreshStep::Stamp)?;
         let environment = self.request.catalog.environment();
-        let mut conn = omnitool_database::open(copy, omnitool_database::Mode::Write)
-            .map_err(OpenCopyError::from)?;
+        let mut conn = open(copy, Mode::Write).map_err(OpenCopyError::from)?;
         stamp::write(&mut conn, environment).map_err(RefreshError::Stamp)?;
         self.done(RefreshStep::Stamp)?;
 
