@@ -5,6 +5,7 @@
 
 mod backup;
 mod measure;
+mod refresh;
 mod smoke;
 mod target;
 mod verify;
@@ -58,6 +59,8 @@ enum Suite {
     Smoke,
     /// Captures and restores at 2.5 million grants; takes a minute, and needs `sqlite3`
     Backup,
+    /// Masking and refreshes at 100,000 users; takes a minute, and needs `sqlite3` and `psql`
+    Refresh,
     /// Export and import at up to 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
     Access,
     /// Verification at 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
@@ -70,7 +73,7 @@ const ACCESS_SIZES: [(&str, &str); 3] = [("1000x20", "5"), ("10000x50", "3"), ("
 /// Names the server for the second process, which runs inside of `with-postgres`.
 const SERVER: &str = "OMNITOOL_TEST_POSTGRES_URL";
 
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "migrate-db",
     "sync-tools",
     "export-tool-access",
@@ -78,6 +81,7 @@ const PROGRAMS: [&str; 9] = [
     "verify-migration",
     "backup-database",
     "rollback-migration",
+    "sync-data-prod-to-staging",
     "smoke-tests",
     "omnitool",
 ];
@@ -102,6 +106,10 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
         return Ok(Outcome::Failed);
     }
     if args.suites.contains(&Suite::Backup) && backup::run(project, &programs)? == Outcome::Failed {
+        return Ok(Outcome::Failed);
+    }
+    if args.suites.contains(&Suite::Refresh) && refresh::run(project, &programs)? == Outcome::Failed
+    {
         return Ok(Outcome::Failed);
     }
     if args.suites.contains(&Suite::Programs) {
