@@ -8,7 +8,7 @@ use std::{
 use omnitool_cli::{Failure, Outcome, print};
 
 use crate::{
-    arrows, lint_migrations,
+    arrows, lint_migrations, lint_workflows,
     project::Project,
     terminal::{heading, seconds},
     test,
@@ -24,12 +24,13 @@ enum Verdict {
 /// Runs every part, also after one that failed, so that one run tells all.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Failure> {
     type Part = (&'static str, fn(&Project) -> Result<Verdict, Failure>);
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("format", format),
         ("clippy", clippy),
         ("rustdoc", rustdoc),
         ("arrows", arrows),
         ("migrations", migrations),
+        ("workflows", workflows),
         ("test", tests),
         ("tls", tls),
     ];
@@ -95,6 +96,13 @@ fn arrows(project: &Project) -> Result<Verdict, Failure> {
 
 fn migrations(project: &Project) -> Result<Verdict, Failure> {
     Ok(match lint_migrations::run(project)? {
+        Outcome::Done => Verdict::Passed,
+        _ => Verdict::Failed,
+    })
+}
+
+fn workflows(project: &Project) -> Result<Verdict, Failure> {
+    Ok(match lint_workflows::run(project)? {
         Outcome::Done => Verdict::Passed,
         _ => Verdict::Failed,
     })

@@ -8,6 +8,7 @@ mod ci;
 mod deploy;
 mod dev;
 mod lint_migrations;
+mod lint_workflows;
 mod new_migration;
 mod postgres;
 mod project;
@@ -60,6 +61,8 @@ enum Command {
     NewMigration(new_migration::NewMigrationArgs),
     /// Check that PostgreSQL's migrations neither block the app nor break the release that still serves
     LintMigrations,
+    /// Check that the workflows are valid and safe, and their scripts sound
+    LintWorkflows,
     /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
     Ci,
 }
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
             Command::Bench(args) => bench::run(&project, &args),
             Command::NewMigration(args) => new_migration::run(&project, &args),
             Command::LintMigrations => lint_migrations::run(&project),
+            Command::LintWorkflows => lint_workflows::run(&project),
             Command::Ci => ci::run(&project),
         }
     });

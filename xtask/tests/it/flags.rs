@@ -19,6 +19,7 @@ fn help_names_every_command() {
       new-migration    Make the files of a new migration, for both dialects
       lint-migrations  Check that PostgreSQL's migrations neither block the app nor break the release
                        that still serves
+      lint-workflows   Check that the workflows are valid and safe, and their scripts sound
       ci               Run what must hold before a change lands: format, lints, docs, dependency arrows,
                        tests
       help             Print this message or the help of the given subcommand(s)

@@ -6,3 +6,4 @@ mod deploy;
 mod flags;
 mod project;
 mod real;
+mod workflows;
