@@ -92,8 +92,8 @@ pub(crate) fn of_refresh(error: RefreshError) -> Failure {
         }
         RefreshError::Mask(MaskError::Leak { .. }) => {
             return Failure::refused(error).hint(format!(
-                "{UNCHANGED} and the copy is removed; somebody has put personal data into these columns: mask them, too, \
-                 with a file of your own and --masking FILE"
+                "{UNCHANGED} and the copy is removed; somebody has put personal data into these columns: correct it there, or mask \
+                 them, too, with a file of your own and --masking FILE"
             ));
         }
         RefreshError::Switch(RestoreError::Locked { .. }) => {

@@ -27,6 +27,7 @@ use serde::Serialize;
 use self::leak::{Samples, SearchError};
 pub use self::{
     key::{MaskingKey, MaskingKeyError},
+    leak::Leak,
     plan::{Masking, MaskingPlan, MaskingProblem, PlanMaskingError, TableUpdate},
     rules::{LoadMaskingError, MaskingRules, Rule, RuleProblems},
     schema::Schema,
@@ -69,10 +70,10 @@ pub enum MaskError {
     #[error("cannot search the copy for real values")]
     Search(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Real values are still there.
-    #[error("values of masked columns are still in {}", .columns.join(", "))]
+    #[error("values of masked columns are still in {}", .leaks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Leak {
-        /// The columns, as `table.column`.
-        columns: Vec<String>,
+        /// The columns with such values.
+        leaks: Vec<Leak>,
     },
 }
 
@@ -137,12 +138,12 @@ pub fn mask(
     let Written { changed, deleted } = write(&mut conn, &plan, key)?;
     let elapsed = started.elapsed();
     store::remove_traces(&mut conn)?;
-    let columns = samples.find(&mut conn, &schema).map_err(|error| match error {
+    let leaks = samples.find(&mut conn, &schema).map_err(|error| match error {
         SearchError::Query(error) => MaskError::Query(error),
         SearchError::Build(error) => MaskError::Search(error.into()),
     })?;
-    if !columns.is_empty() {
-        return Err(MaskError::Leak { columns });
+    if !leaks.is_empty() {
+        return Err(MaskError::Leak { leaks });
     }
     Ok(Masked { plan, changed, deleted, searched: samples.count(), elapsed })
 }

@@ -20,7 +20,11 @@ fn a_real_value_in_another_column(site: &Site) {
         .connection()
         .batch_execute("INSERT INTO tool_access_run (program, admin) VALUES ('omnitool', 'Alice.Real@corp.example')")
         .unwrap();
-    refused(site, &[], "values of masked columns are still in tool_access_run.admin");
+    refused(
+        site,
+        &[],
+        "values of masked columns are still in tool_access_run.admin (from users.email)",
+    );
     let status = site.run(&["--check-status"]).success();
     assert!(status.contains("failed and changed nothing"), "{status}");
 }

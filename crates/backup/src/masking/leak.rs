@@ -1,6 +1,9 @@
 //! Whether something of the source is still in a masked copy.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use aho_corasick::AhoCorasick;
 use diesel::QueryResult;
@@ -20,8 +23,24 @@ const SHORTEST: usize = 8;
 /// An address or a number is one also where it is shorter than other texts may be.
 const SHORTEST_CONTACT: usize = 6;
 
-/// Real values that must not be in the copy any more. They are never shown.
-pub(super) struct Samples(BTreeSet<String>);
+/// Real values that must not be in the copy any more, and the columns that they are from. They are never shown.
+pub(super) struct Samples(BTreeMap<String, String>);
+
+/// A column of the masked copy with a value that should be gone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leak {
+    /// Where it was found, as `table.column`.
+    pub found_in: String,
+    /// The masked column that it is from, as `table.column`.
+    pub comes_from: String,
+}
+
+impl fmt::Display for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found_in, comes_from } = self;
+        write!(f, "{found_in} (from {comes_from})")
+    }
+}
 
 impl Samples {
     /// Takes values of every column that `plan` masks or drops from the copy before it is masked.
@@ -30,7 +49,7 @@ impl Samples {
         plan: &MaskingPlan,
         schema: &Schema,
     ) -> QueryResult<Self> {
-        let mut values = BTreeSet::new();
+        let mut values = BTreeMap::new();
         for (name, table) in &schema.tables {
             for column in &table.columns {
                 let rule = plan.rule(name, &column.name);
@@ -40,7 +59,7 @@ impl Samples {
                 }
                 store::sample(conn, name, &column.name, SAMPLES, |value| {
                     if is_meaningful(&value, rule) {
-                        values.insert(value);
+                        values.insert(value, format!("{name}.{}", column.name));
                     }
                 })?;
             }
@@ -48,30 +67,28 @@ impl Samples {
         Ok(Self(values))
     }
 
-    /// The columns of the masked copy in which one of the values is, as `table.column`.
+    /// Where in the masked copy one of the values still is.
     pub(super) fn find(
         &self,
         conn: &mut AnyConnection,
         schema: &Schema,
-    ) -> Result<Vec<String>, SearchError> {
+    ) -> Result<Vec<Leak>, SearchError> {
         let Self(values) = self;
-        if values.is_empty() {
-            return Ok(Vec::new());
-        }
-        let search = AhoCorasick::builder().ascii_case_insensitive(true).build(values)?;
-        let mut leaks = Vec::new();
+        let origins: Vec<&String> = values.values().collect();
+        let search = AhoCorasick::builder().ascii_case_insensitive(true).build(values.keys())?;
+        let mut leaks = BTreeSet::new();
         for (name, table) in &schema.tables {
             for column in table.columns.iter().filter(|column| holds_text(column.kind)) {
-                let mut found = false;
+                let found_in = format!("{name}.{}", column.name);
                 store::texts(conn, name, &column.name, |text| {
-                    found = found || search.is_match(&text);
+                    if let Some(found) = search.find(&text) {
+                        let comes_from = origins[found.pattern().as_usize()].clone();
+                        leaks.insert(Leak { found_in: found_in.clone(), comes_from });
+                    }
                 })?;
-                if found {
-                    leaks.push(format!("{name}.{}", column.name));
-                }
             }
         }
-        Ok(leaks)
+        Ok(leaks.into_iter().collect())
     }
 
     pub(super) fn count(&self) -> usize {
