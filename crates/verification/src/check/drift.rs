@@ -17,7 +17,7 @@ enum Remedy {
     Sql(String),
     /// SQL that removes what no migration makes, with what is in it.
     Removal(String),
-    /// What is missing is only in a backup.
+    /// It is only in a backup, or no statement changes it in place.
     Restore,
     /// It goes with another difference of the same view.
     Covered,
@@ -53,7 +53,7 @@ pub(super) fn findings(
     if !restored.rows.is_empty() {
         findings.push(
             restored
-                .finding("that only a backup gives back")
+                .finding("that cannot be made right in place")
                 .repair(context.command("rollback-migration")),
         );
     }
@@ -133,6 +133,12 @@ fn remedy(difference: &Difference, dialect: Dialect) -> Remedy {
             let drop = found.as_ref().map(|_| format!("DROP TRIGGER {own}{on}"));
             let statements: Vec<String> = drop.into_iter().chain(expected.clone()).collect();
             Remedy::Sql(statements.join("; "))
+        }
+        ("table", "check", expected, found) if dialect == Dialect::Postgres => {
+            let drop = found.as_ref().map(|_| format!("DROP CONSTRAINT {own}"));
+            let add = expected.as_ref().map(|expected| format!("ADD CONSTRAINT {own} {expected}"));
+            let actions: Vec<String> = drop.into_iter().chain(add).collect();
+            Remedy::Sql(format!("ALTER TABLE {table} {}", actions.join(", ")))
         }
         ("table", "primary" | "unique" | "foreign", Some(expected), None)
             if dialect == Dialect::Postgres =>

@@ -51,6 +51,10 @@ fn differences_are_named_and_their_commands_repair_them(db: TestDatabase) {
         Dialect::Postgres => (
             "bigint",
             "ALTER TABLE tool_access DROP CONSTRAINT tool_access_user_id_fkey; \
+             ALTER TABLE tool_access DROP CONSTRAINT tool_access_origin_check; \
+             ALTER TABLE tools DROP CONSTRAINT tools_name_check; \
+             ALTER TABLE tools ADD CONSTRAINT tools_name_check CHECK (name <> 'x'); \
+             ALTER TABLE tools ADD CONSTRAINT extra_check CHECK (route <> ''); \
              ALTER TABLE users DROP CONSTRAINT users_email_key; \
              ALTER TABLE users ALTER COLUMN password_hash DROP NOT NULL; \
              ALTER TABLE users ALTER COLUMN is_admin DROP DEFAULT; \
@@ -81,16 +85,19 @@ fn differences_are_named_and_their_commands_repair_them(db: TestDatabase) {
         repair: cargo xtask new-migration NAME, to keep it; or remove it with all that it holds: sqlite3 -bail [DATABASE] 'BEGIN; DROP TABLE notes; ALTER TABLE tools DROP COLUMN stars; COMMIT'
         "),
         Dialect::Postgres => insta::assert_snapshot!(text, @r#"
-        7 parts of the schema not as the migrations make it; 2 parts of the schema made by no migration
-        Critical: 7 parts of the schema not as the migrations make it
+        10 parts of the schema not as the migrations make it; 2 parts of the schema made by no migration
+        Critical: 10 parts of the schema not as the migrations make it
+        - table tool_access: check tool_access_origin_check is missing
         - table tool_access: foreign key (user_id) is missing
+        - table tools: check extra_check is made by no migration
+        - table tools: check tools_name_check is `CHECK ((name <> 'x'::text))`, the migrations make `CHECK ((name <> ''::text))`
         - table tools: column route is `character varying(50) NOT NULL`, the migrations make `text NOT NULL`
         - table tools: index extra is made by no migration
         - table user_session: index user_session_user_id is missing
         - table users: column is_admin is `boolean NOT NULL`, the migrations make `boolean NOT NULL DEFAULT false`
         - table users: column password_hash is `text`, the migrations make `text NOT NULL`
         - table users: unique key (email) is missing
-        repair: psql "$DATABASE_URL" --command 'ALTER TABLE tool_access ADD FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE; ALTER TABLE tools ALTER COLUMN route TYPE text; DROP INDEX extra; CREATE INDEX user_session_user_id ON user_session USING btree (user_id); ALTER TABLE users ALTER COLUMN is_admin SET DEFAULT false; ALTER TABLE users ALTER COLUMN password_hash SET NOT NULL; ALTER TABLE users ADD UNIQUE (email)'
+        repair: psql "$DATABASE_URL" --command 'ALTER TABLE tool_access ADD CONSTRAINT tool_access_origin_check CHECK ((origin = ANY (ARRAY['\''default'\''::text, '\''import'\''::text, '\''admin'\''::text]))); ALTER TABLE tool_access ADD FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE; ALTER TABLE tools DROP CONSTRAINT extra_check; ALTER TABLE tools DROP CONSTRAINT tools_name_check, ADD CONSTRAINT tools_name_check CHECK ((name <> '\'''\''::text)); ALTER TABLE tools ALTER COLUMN route TYPE text; DROP INDEX extra; CREATE INDEX user_session_user_id ON user_session USING btree (user_id); ALTER TABLE users ALTER COLUMN is_admin SET DEFAULT false; ALTER TABLE users ALTER COLUMN password_hash SET NOT NULL; ALTER TABLE users ADD UNIQUE (email)'
         Critical: 2 parts of the schema made by no migration
         - table notes is made by no migration
         - table tools: column stars is made by no migration
@@ -113,8 +120,8 @@ fn what_is_lost_is_only_in_a_backup(db: TestDatabase) {
         .unwrap();
     insta::allow_duplicates! {
         insta::assert_snapshot!(setup.only_trouble("schema-version", Outcome::Failed), @r"
-        2 parts of the schema that only a backup gives back
-        Critical: 2 parts of the schema that only a backup gives back
+        2 parts of the schema that cannot be made right in place
+        Critical: 2 parts of the schema that cannot be made right in place
         - table tool_access_event is missing
         - table user_session: column created_at is missing
         repair: rollback-migration --env local
