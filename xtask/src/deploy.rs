@@ -1,25 +1,30 @@
-//! `cargo xtask deploy-staging`.
+//! Deployments: what `deploy-staging`, `deploy-production`, `rollback` and `rehearse` have in common.
 
-use std::{error::Error, fmt, path::PathBuf};
+pub(crate) mod gate;
+pub(crate) mod production;
+pub(crate) mod session;
+pub(crate) mod staging;
+
+use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
 use chrono::Utc;
 use clap::Args;
-use omnitool_cli::{Failure, Interrupt, Outcome, print};
+use omnitool_cli::{Failure, Outcome, print};
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Aftermath, ArtifactSource, CommandLine, Event, Executor, Journal, LocalPlatform, Plan,
-    ReleaseId, RunError, RunFailure, RunInfo, RunReport, Sink, Site, StagingOptions, StepId,
-    WriteJournalError, check_required_data, next_steps, run as run_plan, standing,
+    CommandLine, Continuation, ContinueRunError, Event, Hook, Plan, Record, RunError, RunFailure,
+    Settings, Situation, SkippedStep, StepId, Task, check_skippable, find_hooks, read_journal,
 };
 
+use self::session::{Ran, Session};
 use crate::{
-    project::{Profile, Project, look, user},
-    terminal::{Terminal, heading, next_text, print_credentials, seconds, standing_text},
+    project::Project,
+    terminal::{heading, next_text, seconds, standing_text},
 };
 
-/// The flags of `cargo xtask deploy-staging`.
+/// The flags that all deployments have.
 #[derive(Args, Debug)]
-pub(crate) struct DeployStagingArgs {
+pub(crate) struct DeployArgs {
     /// Show all steps and stop
     #[arg(long)]
     plan: bool,
@@ -28,29 +33,63 @@ pub(crate) struct DeployStagingArgs {
     #[arg(long)]
     tests: bool,
 
-    /// Where staging runs: local or heroku
+    /// Where the environment runs: local or heroku
     #[arg(long, env = "OMNITOOL_PLATFORM", default_value = "local", value_name = "PLATFORM")]
     platform: PlatformName,
 
-    /// Use these built programs instead of building them
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
+    /// Go on with a run that stopped, after its last good step [default: the newest one]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "tests"])]
+    resume: Option<Option<String>>,
 
-    /// How the programs are built
-    #[arg(long, value_enum, default_value = "release", conflicts_with = "programs")]
-    profile: Profile,
+    /// With --resume: begin with this step, also where it was done
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    from: Option<StepId>,
+
+    /// Leave out this step (repeat for several)
+    #[arg(long, value_name = "STEP", requires = "reason")]
+    skip: Vec<StepId>,
+
+    /// Why a step is left out, for the journal
+    #[arg(long, value_name = "TEXT", requires = "skip")]
+    reason: Option<String>,
+
+    /// Take no backup, and say why
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    skip_backup: Option<String>,
+
+    /// Deploy although the environment is frozen, and say why
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    freeze_override: Option<String>,
+
+    /// After a failure put back the release and the database as they were
+    #[arg(long)]
+    auto_rollback: bool,
+
+    /// Wait while another run holds the environment, at most this many seconds [default: as long as it takes]
+    #[arg(long, value_name = "SECONDS", require_equals = true)]
+    wait: Option<Option<u64>>,
+}
+
+/// A reason that says something.
+fn reason(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("a reason says why"),
+        reason => Ok(reason.to_owned()),
+    }
 }
 
 /// A deployment that stopped.
 #[derive(Debug)]
 struct StoppedError {
+    what: &'static str,
     step: StepId,
     source: RunError,
 }
 
 impl fmt::Display for StoppedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the deployment stopped in the step {}", self.step)
+        let Self { what, step, source: _ } = self;
+        write!(f, "the {what} stopped in the step {step}")
     }
 }
 
@@ -60,137 +99,216 @@ impl Error for StoppedError {
     }
 }
 
-/// Deploys to staging, or shows how.
-pub(crate) fn run(project: &Project, args: &DeployStagingArgs) -> Result<Outcome, Failure> {
-    if args.platform == PlatformName::Heroku {
-        return Err(Failure::refused("this version cannot deploy to Heroku")
-            .hint("leave out --platform and OMNITOOL_PLATFORM to deploy on this machine"));
-    }
-    let site = project.site(EnvironmentName::Staging)?;
-    check_required_data(project.root())?;
-    let (build, programs) = match &args.programs {
-        Some(folder) => (None, std::path::absolute(folder)?),
-        None => (Some(project.build(args.profile)?), project.programs_folder(args.profile)?),
-    };
-    let tests =
-        args.tests.then(|| CommandLine::new("cargo", project.root()).arguments(["xtask", "test"]));
-    let options = StagingOptions { tests, build };
-    let platform = LocalPlatform::new(&site)?;
-    if args.plan {
-        let plan = Plan::staging(&site, &look(&platform)?, options);
-        print(&plan.to_string())?;
-        return Ok(Outcome::Done);
-    }
-    deploy(project, &site, platform, options, programs)
+/// The environment is frozen.
+#[derive(Debug, thiserror::Error)]
+#[error("{environment} is {window}")]
+struct FrozenError {
+    environment: EnvironmentName,
+    window: String,
 }
 
-fn deploy(
-    project: &Project,
-    site: &Site,
-    mut platform: LocalPlatform,
-    options: StagingOptions,
+/// There is nothing to go on with.
+#[derive(Debug, thiserror::Error)]
+enum FindRunError {
+    #[error("there is no run of {environment} to go on with")]
+    None { environment: EnvironmentName },
+    #[error("run {run} of {environment} is not there")]
+    NotFound { environment: EnvironmentName, run: String },
+    #[error("run {run} came after run {wanted}, so that one cannot be continued")]
+    NotNewest { wanted: String, run: String },
+}
+
+/// A run that is continued: what it was like.
+pub(crate) struct Stopped {
+    records: Vec<Record>,
+    situation: Situation,
+    settings: Settings,
+}
+
+impl DeployArgs {
+    fn check_platform(&self) -> Result<(), Failure> {
+        if self.platform == PlatformName::Heroku {
+            return Err(Failure::refused("this version cannot deploy to Heroku")
+                .hint("leave out --platform and OMNITOOL_PLATFORM to deploy on this machine"));
+        }
+        for step in &self.skip {
+            check_skippable(*step).map_err(Failure::usage)?;
+        }
+        Ok(())
+    }
+
+    /// What waiting for the environment means: `None` not to wait.
+    pub(crate) fn waiting(&self) -> Option<Option<Duration>> {
+        self.wait.map(|limit| limit.map(Duration::from_secs))
+    }
+
+    fn tests_command(&self, project: &Project, settings: &Settings) -> Option<CommandLine> {
+        settings
+            .tests
+            .then(|| CommandLine::new("cargo", project.root()).arguments(["xtask", "test"]))
+    }
+
+    /// What the caller decided; a run that is continued had decided some of it.
+    fn settings(&self, before: Option<Settings>) -> Settings {
+        let mut settings = before.unwrap_or_default();
+        settings.tests |= self.tests;
+        settings.auto_rollback |= self.auto_rollback;
+        settings.skip_backup = self.skip_backup.clone().or(settings.skip_backup);
+        for step in &self.skip {
+            let reason = self.reason.clone().unwrap_or_default();
+            settings.skipped.retain(|skipped| skipped.step != *step);
+            settings.skipped.push(SkippedStep { step: *step, reason });
+        }
+        settings
+    }
+
+    /// Whether the environment is frozen, and why it may be deployed to all the same.
+    fn check_freeze(
+        &self,
+        project: &Project,
+        environment: EnvironmentName,
+    ) -> Result<Option<String>, Failure> {
+        match (project.freeze(environment)?, &self.freeze_override) {
+            (None, _) => Ok(None),
+            (Some(_), Some(reason)) => Ok(Some(reason.clone())),
+            (Some(window), None) => {
+                let window = window.to_string();
+                Err(Failure::refused(FrozenError { environment, window }).hint(
+                    "nothing was changed; wait, or say why not with --freeze-override REASON",
+                ))
+            }
+        }
+    }
+
+    /// The run to go on with, where the caller wants that.
+    fn stopped(&self, session: &Session<'_>) -> Result<Option<Stopped>, Failure> {
+        let Some(wanted) = &self.resume else { return Ok(None) };
+        let environment = session.site().environment;
+        let deploy_again = format!("deploy again: cargo xtask deploy-{environment}");
+        let refuse = |error: FindRunError| Failure::refused(error).hint(deploy_again.clone());
+        let history = session.history()?;
+        let newest = history.runs.iter().rfind(|run| run.task != Task::Rehearsal);
+        let newest = newest.ok_or_else(|| refuse(FindRunError::None { environment }))?;
+        if let Some(wanted) = wanted
+            && *wanted != newest.run
+        {
+            let wanted = wanted.clone();
+            return Err(refuse(match history.find(&wanted) {
+                Some(_) => FindRunError::NotNewest { wanted, run: newest.run.clone() },
+                None => FindRunError::NotFound { environment, run: wanted },
+            }));
+        }
+        let records = read_journal(&session.journal_file(&newest.run))?;
+        let Some(Event::RunStarted { situation: Some(situation), settings, .. }) =
+            records.first().map(|record| record.event.clone())
+        else {
+            let run = newest.run.clone();
+            return Err(Failure::refused(ContinueRunError::Old { run }).hint(deploy_again));
+        };
+        Ok(Some(Stopped { records, situation, settings }))
+    }
+
+    /// What a run of `plan` takes over.
+    fn continuation(
+        &self,
+        session: &Session<'_>,
+        plan: &Plan,
+        stopped: Option<&Stopped>,
+    ) -> Result<Option<Continuation>, Failure> {
+        let Some(Stopped { records, .. }) = stopped else { return Ok(None) };
+        let environment = session.site().environment;
+        Continuation::new(plan, records, session.revision(), self.from, Utc::now())
+            .map(Some)
+            .map_err(|error| {
+                let hint = match &error {
+                    ContinueRunError::NotDone { .. } => {
+                        "leave out --from to begin with the first step that is not done".to_owned()
+                    }
+                    _ => format!("deploy again: cargo xtask deploy-{environment}"),
+                };
+                Failure::refused(error).hint(hint)
+            })
+    }
+}
+
+/// The project's hooks.
+pub(crate) fn hooks(project: &Project) -> Result<Vec<Hook>, Failure> {
+    find_hooks(project.root()).map_err(|error| {
+        Failure::refused(error)
+            .hint("rename it, make it executable or move it away; nothing was changed")
+    })
+}
+
+/// Runs `plan`, and says how it went.
+pub(crate) fn deploy(
+    session: Session<'_>,
+    plan: &Plan,
+    continues: Option<Continuation>,
     programs: PathBuf,
 ) -> Result<Outcome, Failure> {
-    let folder = LocalPlatform::folder(project.root(), site);
-    let id = format!("{}-{}", Utc::now().format("%Y%m%d-%H%M%S"), std::process::id());
-    let _lock = project.lock(&folder, &id)?;
-    let plan = Plan::staging(site, &look(&platform)?, options);
-    let interrupt = Interrupt::install()?;
-    let mut sink =
-        Both { journal: Journal::create(&folder.join("runs"), &id)?, terminal: Terminal::new() };
-    print(&first_line(&plan))?;
-
-    let log = platform.app().log().to_owned();
-    let source = ArtifactSource {
-        programs: programs.clone(),
-        root: project.root().to_owned(),
-        revision: project.revision(),
-    };
-    let artifacts = project.root().join(".omnitool/artifacts");
-    let mut executor = Executor::new(&plan, &id, &mut platform, source, artifacts);
-    let info = RunInfo { run: id, user: user() };
-    let report = run_plan(&plan, &info, &mut executor, &mut sink, &|| interrupt.is_set());
-    let (aftermath, serving) = executor.finish();
-
-    let Both { journal, terminal } = sink;
-    terminal.finish()?;
-    // First, since nothing else can show them again.
-    print_credentials(&aftermath)?;
-    let places = format!(
-        "{}  {:<10} {}\n  {:<10} {}\n",
-        heading("Where to look"),
-        "log",
-        project.shown(&log),
-        "journal",
-        project.shown(journal.path()),
-    );
-    print(&ending(&plan, &report, &aftermath, serving, &places, &programs))?;
-    let RunReport { failure, .. } = report;
-    failure.map_or(Ok(Outcome::Done), |failure| Err(stopped(failure)))
+    print(&first_line(plan, continues.as_ref()))?;
+    let ran = session.run(plan, continues, &programs)?;
+    finish(plan, ran, &programs)
 }
 
-fn first_line(plan: &Plan) -> String {
-    let site = plan.site();
-    let over = match plan.replaces() {
-        Some(old) => format!("over release {old}"),
-        None => "where nothing serves".to_owned(),
+/// Prints how a run went, and fails where it did.
+pub(crate) fn finish(
+    plan: &Plan,
+    ran: Ran,
+    programs: &std::path::Path,
+) -> Result<Outcome, Failure> {
+    print(&ending(plan, &ran, programs))?;
+    ran.report.failure.map_or(Ok(Outcome::Done), |failure| Err(stopped(plan.task(), failure)))
+}
+
+fn first_line(plan: &Plan, continues: Option<&Continuation>) -> String {
+    let text = match plan.heading().split_once(' ') {
+        Some(("Deploy", rest)) => format!("Deploying {rest}\n"),
+        Some(("Roll", rest)) => format!("Rolling {rest}\n"),
+        _ => format!("{}\n", plan.heading()),
     };
-    format!(
-        "Deploying release {} to {} on the {} platform, {over}\n\n",
-        plan.release(),
-        site.environment,
-        site.platform
-    )
+    match continues {
+        Some(continues) => format!("{text}This continues run {}\n\n", continues.run),
+        None => format!("{text}\n"),
+    }
 }
 
 /// What is printed after the steps.
-fn ending(
-    plan: &Plan,
-    report: &RunReport,
-    aftermath: &Aftermath,
-    serving: Option<ReleaseId>,
-    places: &str,
-    programs: &std::path::Path,
-) -> String {
-    let RunReport { steps: _, failure, duration } = report;
-    let took = seconds(*duration);
-    let mut text = match failure {
-        None => heading(&format!(
+fn ending(plan: &Plan, ran: &Ran, programs: &std::path::Path) -> String {
+    let Ran { id, report, aftermath, serving, places } = ran;
+    let took = seconds(report.duration);
+    let mut text = match (&report.failure, plan.task()) {
+        (Some(_), _) => heading(&format!("Stopped after {took}; this is where everything stands")),
+        (None, Task::Rollback) => heading(&format!("Rolled back after {took}")),
+        (None, _) => heading(&format!(
             "Release {} serves at {} after {took}",
             plan.release(),
             plan.site().base_url
         )),
-        Some(_) => heading(&format!("Stopped after {took}; this is where everything stands")),
     };
-    text.push_str(&standing_text(&standing(plan, aftermath, serving)));
+    text.push_str(&standing_text(&omnitool_pipeline::standing(plan, aftermath, *serving)));
     text.push_str(places);
     text.push_str(&heading("What to do next"));
-    text.push_str(&next_text(&next_steps(plan, aftermath, failure.as_ref(), programs)));
+    text.push_str(&next_text(&omnitool_pipeline::next_steps(
+        plan, aftermath, report, id, programs,
+    )));
     text
 }
 
-fn stopped(failure: RunFailure) -> Failure {
+pub(crate) fn stopped(task: Task, failure: RunFailure) -> Failure {
     let RunFailure { step, error } = failure;
     let hint = match &error {
         RunError::Action(error) => error.hint().map(ToOwned::to_owned),
         _ => None,
     };
-    let failure = Failure::failed(StoppedError { step, source: error });
+    let what = match task {
+        Task::Rollback => "rollback",
+        Task::Rehearsal => "rehearsal",
+        _ => "deployment",
+    };
+    let failure = Failure::failed(StoppedError { what, step, source: error });
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
-    }
-}
-
-/// The journal first: what is printed has been written.
-struct Both {
-    journal: Journal,
-    terminal: Terminal,
-}
-
-impl Sink for Both {
-    fn emit(&mut self, event: &Event) -> Result<(), WriteJournalError> {
-        self.journal.emit(event)?;
-        self.terminal.emit(event)
     }
 }

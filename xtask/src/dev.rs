@@ -42,7 +42,7 @@ pub(crate) fn run(project: &Project, args: &DevArgs) -> Result<Outcome, Failure>
         None => build(project)?,
     };
     let folder = LocalPlatform::folder(project.root(), &site);
-    let _lock = project.lock(&folder, "cargo xtask dev")?;
+    let _lock = project.lock(&folder, "cargo xtask dev", None, None)?;
     let platform = LocalPlatform::new(&site)?;
     let app = platform.app();
     look(&platform)?;
@@ -96,7 +96,7 @@ fn prepare(
     ];
     let mut made = Vec::new();
     for call in calls {
-        let ProgramOutput { summary, warnings: _, backup: _, credentials } =
+        let ProgramOutput { summary, credentials, .. } =
             call_program(&call, site, programs, variables, interrupt).inspect_err(|_| {
                 // The users are there although a later program failed.
                 let _ = print(&credentials_text(&made));

@@ -48,7 +48,9 @@ struct Xtask {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Put a new release on staging: the whole pipeline, in order
-    DeployStaging(deploy::DeployStagingArgs),
+    DeployStaging(deploy::staging::DeployStagingArgs),
+    /// Put the release that passed staging on production: the whole pipeline, in order
+    DeployProduction(deploy::production::DeployProductionArgs),
     /// Serve the app with demo data from this working copy, until Ctrl-C
     Dev(dev::DevArgs),
     /// Stop an environment's app on this machine
@@ -79,7 +81,8 @@ fn main() -> ExitCode {
     let code = omnitool_cli::run(|Xtask { root, command }| {
         let project = Project::open(root)?;
         match command {
-            Command::DeployStaging(args) => deploy::run(&project, &args),
+            Command::DeployStaging(args) => deploy::staging::run(&project, &args),
+            Command::DeployProduction(args) => deploy::production::run(&project, &args),
             Command::Dev(args) => dev::run(&project, &args),
             Command::Stop(args) => stop::run(&project, &args),
             Command::Test(args) => {

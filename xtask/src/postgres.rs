@@ -10,6 +10,8 @@ use std::{
 use fs_err as fs;
 use omnitool_cli::Failure;
 
+use crate::test::debian;
+
 /// Names a server that runs already.
 const SERVER_URL: &str = "OMNITOOL_TEST_POSTGRES_URL";
 /// Where Homebrew puts what it does not link.
@@ -22,13 +24,6 @@ pub(crate) enum Server {
     Running,
     /// Its programs are in this folder.
     Programs(PathBuf),
-}
-
-/// How PostgreSQL can be installed by this program.
-#[derive(Debug, PartialEq, Eq)]
-enum Installer {
-    Root,
-    Sudo,
 }
 
 /// Finds a server, or installs Debian's where that is possible without a password.
@@ -44,58 +39,19 @@ pub(crate) fn provide() -> Result<Server, Failure> {
             format!("{hint}, or set {SERVER_URL} to a server whose user may create databases"),
         )
     };
-    if !Path::new("/usr/bin/apt-get").exists() {
+    if !debian::is_here() {
         return Err(refused(if cfg!(target_os = "macos") {
             "run `brew install postgresql@17`"
         } else {
             "install the package `postgresql` or `postgresql-server`"
         }));
     }
-    let Some(installer) = installer() else {
+    if !debian::install("PostgreSQL server", &["postgresql"])? {
         return Err(refused("run `sudo apt-get install -y postgresql`"));
-    };
-    install(&installer)?;
+    }
     find().map(Server::Programs).ok_or_else(|| {
         Failure::failed("Debian's postgresql was installed, but has no server programs")
     })
-}
-
-fn installer() -> Option<Installer> {
-    let output = |program: &str, arguments: &[&str]| {
-        Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()
-    };
-    if output("id", &["-u"])?.stdout.trim_ascii() == b"0" {
-        return Some(Installer::Root);
-    }
-    output("sudo", &["-n", "true"])?.status.success().then_some(Installer::Sudo)
-}
-
-fn install(installer: &Installer) -> Result<(), Failure> {
-    for arguments in [["update", "-q"].as_slice(), ["install", "-q", "-y", "postgresql"].as_slice()]
-    {
-        let mut command = match installer {
-            Installer::Root => Command::new("apt-get"),
-            Installer::Sudo => {
-                let mut sudo = Command::new("sudo");
-                sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-                sudo
-            }
-        };
-        let shown = format!("apt-get {}", arguments.join(" "));
-        omnitool_cli::print(&format!(
-            "no PostgreSQL server programs were found, so this runs `{shown}`\n"
-        ))?;
-        let status = command
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .status()?;
-        if !status.success() {
-            return Err(Failure::failed(format!("`{shown}` ended with {status}"))
-                .hint("install PostgreSQL's server programs by hand"));
-        }
-    }
-    Ok(())
 }
 
 /// The folder of the server's programs, wherever they are usually put.

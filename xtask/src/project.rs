@@ -6,15 +6,16 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use chrono::{SecondsFormat, Utc};
 use fs_err as fs;
-use omnitool_cli::Failure;
-use omnitool_environment::{EnvironmentName, Environments, Platform as PlatformName};
+use omnitool_cli::{Failure, Interrupt, print};
+use omnitool_environment::{EnvironmentName, Environments, FreezeWindow, Platform as PlatformName};
 use omnitool_pipeline::{
     AcquireLockError, AppError, CommandLine, DeployLock, Holder, LocalPlatform, LocalPlatformError,
-    Platform as _, PlatformError, Revision, Site, Situation,
+    Platform as _, PlatformError, Revision, Site, Situation, Waiting,
 };
 use serde::Deserialize;
 
@@ -76,9 +77,25 @@ impl Project {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
 
+    fn environments(&self) -> Result<Environments, Failure> {
+        Ok(Environments::load(&self.root.join(Environments::DEFAULT_FILE))?)
+    }
+
+    /// The freeze that the environment is in now.
+    pub(crate) fn freeze(&self, name: EnvironmentName) -> Result<Option<FreezeWindow>, Failure> {
+        let environments = self.environments()?;
+        let now = Utc::now();
+        Ok(environments.freeze_windows(name).iter().find(|window| window.contains(now)).cloned())
+    }
+
+    /// Where release artifacts are kept.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.root.join(".omnitool/artifacts")
+    }
+
     /// The environment on this machine.
     pub(crate) fn site(&self, environment: EnvironmentName) -> Result<Site, Failure> {
-        let environments = Environments::load(&self.root.join(Environments::DEFAULT_FILE))?;
+        let environments = self.environments()?;
         let here = environments.on_this_machine(environment)?.clone();
         Ok(Site {
             environment,
@@ -89,17 +106,37 @@ impl Project {
         })
     }
 
-    /// Takes the lock of the environment whose folder this is.
-    pub(crate) fn lock(&self, folder: &Path, run: &str) -> Result<DeployLock, Failure> {
+    /// Takes the lock of the environment whose folder this is; waits for it, for so long, where the caller wants to.
+    pub(crate) fn lock(
+        &self,
+        folder: &Path,
+        run: &str,
+        commit: Option<String>,
+        waiting: Option<(Option<Duration>, &Interrupt)>,
+    ) -> Result<DeployLock, Failure> {
         let holder = Holder {
             user: user(),
             pid: std::process::id(),
+            host: host(),
             since: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
             run: run.to_owned(),
+            commit,
         };
-        DeployLock::acquire(folder, &holder).map_err(|error| match error {
-            AcquireLockError::Held { .. } => Failure::refused(error)
-                .hint("wait until it has ended; nothing was changed by this one"),
+        let taken = match waiting {
+            None => DeployLock::acquire(folder, &holder),
+            Some((limit, interrupt)) => {
+                let interrupted = || interrupt.is_set();
+                // Nobody needs to read it for the run to go on.
+                let mut tell = |who: &str| drop(print(&format!("waiting for {who}\n")));
+                let waiting = Waiting { limit, interrupted: &interrupted, tell: &mut tell };
+                DeployLock::acquire_within(folder, &holder, waiting)
+            }
+        };
+        taken.map_err(|error| match error {
+            AcquireLockError::Held { .. } | AcquireLockError::Interrupted { .. } => {
+                Failure::refused(error)
+                    .hint("wait until it has ended (--wait does); nothing was changed by this one")
+            }
             _ => Failure::failed(error),
         })
     }
@@ -165,25 +202,48 @@ impl Project {
 
     /// The commit that is checked out; nothing where this is no working copy, or where there is no git.
     pub(crate) fn revision(&self) -> Option<Revision> {
-        let git = |arguments: &[&str]| {
-            let output = Command::new("git")
-                .arg("-C")
-                .arg(&self.root)
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output()
-                .ok()?;
-            output.status.success().then_some(output.stdout).map(String::from_utf8)?.ok()
-        };
-        let text = git(&["rev-parse", "HEAD", "--show-prefix"])?;
+        let text = self.git(&["rev-parse", "HEAD", "--show-prefix"])?;
         let mut lines = text.lines();
         let commit = lines.next()?.to_owned();
         // A folder inside of another repository has a prefix, and the commit is that repository's.
         if lines.next().is_some_and(|prefix| !prefix.is_empty()) {
             return None;
         }
-        let modified = !git(&["status", "--porcelain"])?.is_empty();
+        let modified = !self.git(&["status", "--porcelain"])?.is_empty();
         Some(Revision { commit, modified })
+    }
+
+    /// Which of `main` and `origin/main` contain `commit`.
+    pub(crate) fn main_branches_with(&self, commit: &str) -> Vec<String> {
+        let contains = |name: &&str| {
+            let branch = match name.split_once('/') {
+                Some(_) => format!("refs/remotes/{name}"),
+                None => format!("refs/heads/{name}"),
+            };
+            self.git(&["merge-base", "--is-ancestor", commit, &branch]).is_some()
+        };
+        ["main", "origin/main"]
+            .iter()
+            .filter(|name| contains(name))
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// What names the files of a commit: two commits with the same files have the same.
+    pub(crate) fn tree_of(&self, commit: &str) -> Option<String> {
+        self.git(&["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")])
+    }
+
+    /// What git prints; nothing where it fails.
+    fn git(&self, arguments: &[&str]) -> Option<String> {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(&self.root)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .ok()?;
+        output.status.success().then_some(output.stdout).map(String::from_utf8)?.ok()
     }
 }
 
@@ -212,6 +272,13 @@ pub(crate) fn app_failure(error: AppError) -> Failure {
         _ => return Failure::failed(error),
     };
     Failure::refused(error).hint(hint)
+}
+
+/// The machine that this runs on.
+pub(crate) fn host() -> Option<String> {
+    let output = Command::new("uname").arg("-n").stdin(Stdio::null()).output().ok()?;
+    let name = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 /// Who runs this.

@@ -24,7 +24,7 @@ pub(crate) fn run(project: &Project, args: &StopArgs) -> Result<Outcome, Failure
     if app.running().map_err(app_failure)?.is_none() {
         return nothing().map(|()| Outcome::Done);
     }
-    let _lock = project.lock(&folder, "stop")?;
+    let _lock = project.lock(&folder, "stop", None, None)?;
     match app.running().map_err(app_failure)? {
         None => nothing()?,
         Some(running) => {

@@ -70,10 +70,11 @@ fn step_text(step: StepId, outcome: &StepOutcome, duration_ms: u64, evidence: &[
         StepOutcome::Done => ("done", GREEN),
         StepOutcome::Warned { .. } => ("warn", YELLOW),
         StepOutcome::Skipped { .. } => ("skip", DIM),
+        StepOutcome::Kept { .. } => ("kept", DIM),
         _ => ("FAIL", RED),
     };
     let time = match outcome {
-        StepOutcome::Skipped { .. } => "-".to_owned(),
+        StepOutcome::Skipped { .. } | StepOutcome::Kept { .. } => "-".to_owned(),
         _ => seconds(Duration::from_millis(duration_ms)),
     };
     let mut lines: Vec<&str> = evidence.iter().map(String::as_str).collect();

@@ -1,5 +1,8 @@
 //! `cargo xtask test`.
 
+mod browser;
+pub(crate) mod debian;
+
 use std::{
     env,
     ffi::OsString,
@@ -9,10 +12,14 @@ use std::{
 use clap::Args;
 use omnitool_cli::Failure;
 
+use self::browser::Browser;
 use crate::{
     postgres::{self, Server},
     project::{Profile, Project},
 };
+
+/// The package whose tests open pages in a browser.
+const PACKAGE_WITH_PAGES: &str = "omnitool";
 
 /// The flags of `cargo xtask test`.
 #[derive(Args, Debug)]
@@ -31,9 +38,11 @@ pub(crate) fn run(project: &Project, args: &TestArgs) -> Result<ExitCode, Failur
     })
 }
 
-/// Runs the tests with a server.
+/// Runs the tests with a server, and with a browser where a test opens pages.
 pub(crate) fn test(project: &Project, arguments: &[OsString]) -> Result<ExitStatus, Failure> {
     let server = postgres::provide()?;
+    let browser =
+        if opens_pages(arguments) { Some(Browser::provide(project.root())?) } else { None };
     // With `--workspace`, cargo would ignore the packages that are named.
     let (selection, built): (&[&str], &str) = if names_packages(arguments) {
         (&[], "--bins")
@@ -52,7 +61,21 @@ pub(crate) fn test(project: &Project, arguments: &[OsString]) -> Result<ExitStat
     command.current_dir(project.root()).arg(cargo).args(["test", "--locked"]);
     command.args(selection).args(arguments);
     with_server(&mut command, &server);
+    if let Some(browser) = &browser {
+        browser.tell(&mut command);
+    }
     Ok(command.status()?)
+}
+
+/// Whether the package whose tests open pages is among those that are tested.
+fn opens_pages(arguments: &[OsString]) -> bool {
+    let ours = arguments.iter().take_while(|argument| *argument != "--");
+    let names = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        let name = argument.strip_prefix("--package=").or_else(|| argument.strip_prefix("-p"));
+        name.unwrap_or(&argument) == PACKAGE_WITH_PAGES
+    };
+    !names_packages(arguments) || ours.into_iter().any(names)
 }
 
 /// Whether the arguments of cargo, up to those of the tests themselves, choose packages.
@@ -85,5 +108,15 @@ mod tests {
         };
         assert!(named("-p omnitool-cli") && named("--package=x some_test"));
         assert!(!named("some_test --no-fail-fast") && !named("some_test -- -p"));
+    }
+
+    #[test]
+    fn a_browser_is_needed_for_the_app_alone() {
+        let opens = |text: &str| {
+            opens_pages(&text.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        };
+        assert!(opens("") && opens("-p omnitool --test browser") && opens("--package=omnitool"));
+        assert!(opens("-p omnitool-cli -pomnitool"));
+        assert!(!opens("-p omnitool-cli") && !opens("-p omnitool-cli -- omnitool"));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 use url::Url;
 
-use crate::{DatabaseUrl, EnvironmentName, Platform};
+use crate::{DatabaseUrl, EnvironmentName, FreezeWindow, Platform};
 
 /// What `data/environments.toml` says: where each environment is, on each platform.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct HerokuApp {
 struct Platforms {
     local: Option<LocalSite>,
     heroku: Option<HerokuApp>,
+    #[serde(default)]
+    freeze: Vec<FreezeWindow>,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +85,16 @@ pub enum LoadEnvironmentsError {
         environment: String,
         /// The URL, without credentials.
         url: String,
+    },
+    /// A freeze window that ends before it begins.
+    #[error("in {file}, a freeze of {environment} ends before it begins ({window})")]
+    Freeze {
+        /// The file.
+        file: PathBuf,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The window.
+        window: String,
     },
 }
 
@@ -185,13 +197,27 @@ impl Environments {
                 });
             }
         }
+        for environment in EnvironmentName::ALL {
+            for window in environments.freeze_windows(environment) {
+                if window.from >= window.until {
+                    let (file, window) = (file.to_owned(), window.to_string());
+                    return Err(LoadEnvironmentsError::Freeze { file, environment, window });
+                }
+            }
+        }
         Ok(environments)
+    }
+
+    /// The times in which the environment is not deployed to, as the file has them.
+    #[must_use]
+    pub fn freeze_windows(&self, environment: EnvironmentName) -> &[FreezeWindow] {
+        self.platforms(environment).map_or(&[], |platforms| &platforms.freeze)
     }
 
     fn base_urls(&self) -> Vec<(String, &Url)> {
         let mut urls = vec![("local".to_owned(), &self.local.base_url)];
         for (name, platforms) in [("staging", &self.staging), ("production", &self.production)] {
-            let Platforms { local, heroku } = platforms;
+            let Platforms { local, heroku, freeze: _ } = platforms;
             urls.extend(local.as_ref().map(|site| (format!("{name}.local"), &site.base_url)));
             urls.extend(heroku.as_ref().map(|app| (format!("{name}.heroku"), &app.base_url)));
         }
@@ -307,6 +333,25 @@ mod tests {
         in environments.toml, the base_url of local must start with http:// or https:// and name a host, not `postgres://127.0.0.1/d`
         line 1, column 7: unclosed table, expected `]`
         "#);
+    }
+
+    #[test]
+    fn freeze_windows_belong_to_their_environment() {
+        let window = |from, until| {
+            format!(
+                "{LOCAL}[[production.freeze]]\nfrom = {from}\nuntil = {until}\nreason = \"x\"\n"
+            )
+        };
+        let (early, late) = ("2026-12-24T12:00:00Z", "2027-01-02T00:00:00Z");
+        let environments = parse(&window(early, late)).unwrap();
+        assert_eq!(environments.freeze_windows(EnvironmentName::Production).len(), 1);
+        assert!(environments.freeze_windows(EnvironmentName::Staging).is_empty());
+        assert!(environments.freeze_windows(EnvironmentName::Local).is_empty());
+        let error = parse(&window(late, early)).unwrap_err();
+        assert!(error.to_string().contains("ends before it begins"), "{error}");
+        let error = parse(&window("2026-12-24", late)).unwrap_err();
+        let source = error.source().unwrap().to_string();
+        assert!(source.contains("line 5") && source.contains("with an offset"), "{source}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod config;
 mod database_url;
+mod freeze;
 mod name;
 
 pub use config::{
@@ -9,6 +10,7 @@ pub use config::{
     MalformedFileError,
 };
 pub use database_url::{DatabaseKind, DatabaseUrl, ParseDatabaseUrlError};
+pub use freeze::FreezeWindow;
 pub use name::{EnvironmentName, ParseEnvironmentNameError, ParsePlatformError, Platform};
 /// A parsed URL, as [`LocalSite::base_url`] holds one.
 pub use url::Url;

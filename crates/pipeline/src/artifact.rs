@@ -3,6 +3,8 @@
 use std::{
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use fs_err as fs;
@@ -34,6 +36,9 @@ pub const REQUIRED_DATA: [&str; 3] = [
 
 /// Personal data, which never enters an artifact.
 const NOT_PACKED: &str = "backups";
+const PARTIAL: &str = ".partial";
+/// How long something half done is left alone: whoever makes it may still be at it.
+const PARTIAL_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 const FORMAT: &str = "omnitool.artifact";
 const VERSION: u32 = 1;
 /// Inside of the artifact, what it was packed from.
@@ -82,6 +87,26 @@ pub enum Origin {
     Packed,
     /// Its input was unchanged, so it was there already.
     Reused,
+    /// It was asked for by its SHA-256.
+    Found,
+}
+
+/// Why an artifact that was packed before cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindArtifactError {
+    /// It was removed, or never was on this machine.
+    #[error("the artifact {file} is not there any more")]
+    Missing {
+        /// Where it should be.
+        file: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("cannot read the artifact")]
+    Read(#[source] io::Error),
+    /// It is damaged, was replaced, or cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackArtifactError),
 }
 
 /// Why there is no artifact.
@@ -192,11 +217,11 @@ pub fn pack_artifact(source: &ArtifactSource, store: &Path) -> Result<Artifact, 
             return Ok(found);
         }
     }
-    let temporary = store.join(format!(".{fingerprint}.partial"));
+    let temporary = store.join(unique_name(&fingerprint));
     let result = write_archive(&temporary, &inputs, &manifest).and_then(|(sha256, size)| {
         fs::rename(&temporary, store.join(format!("{sha256}.tar.gz")))?;
         let packed = Packed { format: FORMAT.to_owned(), version: VERSION, sha256, size };
-        file::write_json(&memory, &packed)?;
+        remember(&memory, &packed)?;
         Ok(packed)
     });
     match result {
@@ -207,6 +232,89 @@ pub fn pack_artifact(source: &ArtifactSource, store: &Path) -> Result<Artifact, 
             Err(write_error(error))
         }
     }
+}
+
+/// A name for something half done, which no other process has: two environments may pack the same artifact at once.
+fn unique_name(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(".{what}.{}-{next}{PARTIAL}", std::process::id())
+}
+
+fn remember(memory: &Path, packed: &Packed) -> io::Result<()> {
+    let temporary = memory.with_file_name(unique_name(&packed.sha256));
+    file::write_json(&temporary, packed)?;
+    fs::rename(temporary, memory)
+}
+
+/// Finds the artifact with this hash in `store`.
+///
+/// # Errors
+///
+/// Fails where it is not there, or is not what it was when it was packed.
+pub fn find_artifact(store: &Path, sha256: &str) -> Result<Artifact, FindArtifactError> {
+    let file = store.join(format!("{sha256}.tar.gz"));
+    let size = match fs::metadata(&file) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FindArtifactError::Missing { file });
+        }
+        Err(error) => return Err(FindArtifactError::Read(error)),
+    };
+    let found = hash_file(&file).map_err(FindArtifactError::Read)?;
+    if found != sha256 {
+        let expected = sha256.to_owned();
+        return Err(UnpackArtifactError::Changed { file, expected, found }.into());
+    }
+    let revision = read_revision(&file).map_err(FindArtifactError::Read)?;
+    Ok(Artifact { file, sha256: found, size, revision, origin: Origin::Found })
+}
+
+/// The commit that the artifact `file` says it was packed from. The manifest is its first entry.
+fn read_revision(file: &Path) -> io::Result<Option<Revision>> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        revision: Option<Revision>,
+    }
+    let reader = BufReader::new(fs::File::open(file)?);
+    let mut archive = tar::Archive::new(flate2::bufread::GzDecoder::new(reader));
+    let first = archive.entries()?.next().transpose()?;
+    let first = first.ok_or_else(|| io::Error::other("the artifact is empty"))?;
+    let manifest: Manifest = serde_json::from_reader(first)?;
+    Ok(manifest.revision)
+}
+
+/// The folder in `store` that `artifact` is unpacked in, for programs that run on this machine.
+pub(crate) fn unpacked_programs(
+    store: &Path,
+    artifact: &Artifact,
+) -> Result<PathBuf, FindArtifactError> {
+    let folder = store.join(&artifact.sha256);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let temporary = store.join(unique_name(&artifact.sha256));
+    let placed = unpack_artifact(artifact, &temporary).and_then(|()| {
+        match fs::rename(&temporary, &folder) {
+            // Another process was as quick; its folder has the same content.
+            Err(_) if folder.is_dir() => {
+                let _ = fs::remove_dir_all(&temporary);
+                Ok(())
+            }
+            Err(source) => Err(UnpackArtifactError::Unpack {
+                file: artifact.file.clone(),
+                folder: folder.clone(),
+                source,
+            }),
+            Ok(()) => Ok(()),
+        }
+    });
+    if let Err(error) = placed {
+        // A full disk is emptied again; that this may fail, too, changes nothing.
+        let _ = fs::remove_dir_all(&temporary);
+        return Err(error.into());
+    }
+    Ok(folder)
 }
 
 /// Unpacks `artifact` into the new folder `into`.
@@ -255,7 +363,7 @@ pub fn check_required_data(root: &Path) -> Result<(), PackArtifactError> {
     }
 }
 
-/// Removes all artifacts in `store` but `current` and the newest `keep`.
+/// Removes all artifacts in `store` but `current` and the newest `keep`, with what was unpacked of them.
 pub(crate) fn remove_old_artifacts(
     store: &Path,
     current: &Artifact,
@@ -263,7 +371,7 @@ pub(crate) fn remove_old_artifacts(
 ) -> Result<(), PackArtifactError> {
     let failed = |source| PackArtifactError::Write { folder: store.to_owned(), source };
     let mut artifacts = Vec::new();
-    let mut memories = Vec::new();
+    let mut others = Vec::new();
     for entry in fs::read_dir(store).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -271,24 +379,42 @@ pub(crate) fn remove_old_artifacts(
                 let packed = fs::metadata(&path).and_then(|metadata| metadata.modified());
                 artifacts.push((packed.map_err(failed)?, path));
             }
-            Some("json") => memories.push(path),
-            _ => {}
+            Some("gz") => {}
+            _ => others.push(path),
         }
     }
     artifacts.sort();
     let old = artifacts.len().saturating_sub(keep.saturating_sub(1));
     for (_, artifact) in artifacts.drain(..old) {
-        fs::remove_file(artifact).map_err(failed)?;
+        remove(&artifact).map_err(failed)?;
     }
-    for memory in memories {
-        // A memory without its artifact is of no use.
-        let kept = recall(&memory)
-            .is_some_and(|packed| store.join(format!("{}.tar.gz", packed.sha256)).exists());
-        if !kept {
-            fs::remove_file(memory).map_err(failed)?;
-        }
+    for path in others.iter().filter(|path| is_useless(store, path)) {
+        remove(path).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Whether `path` in `store` belongs to an artifact that is gone, or was left half done by a run that died.
+fn is_useless(store: &Path, path: &Path) -> bool {
+    let has = |sha256: &str| store.join(format!("{sha256}.tar.gz")).exists();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.ends_with(PARTIAL) {
+        let age = fs::metadata(path).and_then(|metadata| metadata.modified());
+        return age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PARTIAL_KEPT));
+    }
+    if name.ends_with(".json") {
+        return !recall(path).is_some_and(|packed| has(&packed.sha256));
+    }
+    name.len() == 64 && path.is_dir() && !has(&name)
+}
+
+/// Removes a file or folder. Another environment may have been quicker.
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Everything that goes into the artifact, sorted by name.

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use crate::{
-    Action, Artifact, ArtifactSource, CommandLine, ConfigChange, Credential, Origin,
-    PackArtifactError, Place, Plan, Platform, PlatformError, ProgramCall, ProgramOutput, Purpose,
-    ReleaseId, RunProgramError, Variable, Watch,
-    artifact::remove_old_artifacts,
+    Action, Artifact, ArtifactSource, CommandLine, ConfigChange, Continuation, Credential, Fact,
+    FindArtifactError, Hook, ListedBackup, Moment, Origin, PackArtifactError, Place, Plan,
+    Platform, PlatformError, ProgramCall, ProgramOutput, Purpose, Rehearsed, ReleaseId,
+    RunProgramError, Variable, Watch,
+    artifact::{find_artifact, remove_old_artifacts, unpacked_programs},
     pack_artifact,
     process::{self, Finished, RunCommandError, Stdout},
-    program::{run_program, tail_text},
+    program::{backup_number, run_program, tail_text},
 };
 
 /// Performs the actions of a plan.
@@ -30,11 +31,13 @@ pub struct Performed {
     pub evidence: String,
     /// What is worth a look although it did it.
     pub warnings: Vec<String>,
+    /// What the rest of the run, or one that continues it, has to know.
+    pub facts: Vec<Fact>,
 }
 
 impl From<String> for Performed {
     fn from(evidence: String) -> Self {
-        Self { evidence, warnings: Vec::new() }
+        Self { evidence, warnings: Vec::new(), facts: Vec::new() }
     }
 }
 
@@ -64,11 +67,32 @@ pub enum ActionError {
     /// The platform did not do what was asked.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// The artifact that is to be used is not there, or is not what it was.
+    #[error(transparent)]
+    Find(#[from] FindArtifactError),
     /// A release was to be installed before the artifact was packed.
     #[error("no artifact was packed, so release {release} cannot be installed")]
     NoArtifact {
         /// The release.
         release: ReleaseId,
+    },
+    /// A program of the artifact was to be run before the artifact was found.
+    #[error("{program} is to be run from the artifact, and no artifact is in use")]
+    NoPrograms {
+        /// The program.
+        program: &'static str,
+    },
+    /// The newest backup was never rehearsed on.
+    #[error(
+        "backup {newest} is newer than {rehearsed}, which rehearsal {run} of this artifact was made on"
+    )]
+    NotRehearsed {
+        /// The newest verified backup.
+        newest: String,
+        /// The one of the rehearsal.
+        rehearsed: String,
+        /// The rehearsal.
+        run: String,
     },
 }
 
@@ -78,6 +102,9 @@ impl ActionError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Program(RunProgramError::Failed { hint, .. }) => hint.as_deref(),
+            Self::NotRehearsed { .. } => {
+                Some("run `cargo xtask rehearse production` and deploy again; nothing was changed")
+            }
             _ => None,
         }
     }
@@ -94,13 +121,15 @@ pub struct Aftermath {
     pub database: Vec<DatabaseChange>,
     /// The users that were made.
     pub credentials: Vec<Credential>,
+    /// The answers that were asked for as a whole, with the program that gave each.
+    pub documents: Vec<(&'static str, serde_json::Value)>,
 }
 
 /// A program that changes the database was run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseChange {
     /// The program.
-    pub program: &'static str,
+    pub program: String,
     /// What it said, or that it failed.
     pub result: Result<String, String>,
 }
@@ -111,7 +140,12 @@ pub struct Executor<'a> {
     source: ArtifactSource,
     artifacts: PathBuf,
     variables: Vec<Variable>,
+    facts: Vec<Variable>,
     run: String,
+    /// The unpacked artifact.
+    unpacked: Option<PathBuf>,
+    /// Backups since then are this run's own; set where it continues another one.
+    continues_since: Option<chrono::DateTime<chrono::Utc>>,
     aftermath: Aftermath,
 }
 
@@ -130,9 +164,40 @@ impl<'a> Executor<'a> {
             source,
             artifacts,
             variables: plan.variables().to_vec(),
+            facts: hook_variables(plan),
             run: run.to_owned(),
+            unpacked: None,
+            continues_since: None,
             aftermath: Aftermath::default(),
         }
+    }
+
+    /// Takes over what an earlier run found and did.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the artifact of that run is needed and not there any more.
+    pub fn take_over(&mut self, continuation: &Continuation) -> Result<(), FindArtifactError> {
+        let Continuation { run: _, since, kept, changed, touched } = continuation;
+        self.continues_since = Some(*since);
+        for fact in kept.iter().flat_map(|step| &step.facts).chain(changed) {
+            match fact {
+                Fact::Artifact { sha256, .. } => self.use_artifact(sha256)?,
+                Fact::Backup { id } => self.aftermath.backup = Some(id.clone()),
+                Fact::DatabaseChanged { program, summary } => {
+                    let result = Ok(format!("{summary} (before this run continued)"));
+                    self.aftermath
+                        .database
+                        .push(DatabaseChange { program: program.clone(), result });
+                }
+            }
+        }
+        if let (Some(run), true) = (touched, self.aftermath.database.is_empty()) {
+            let summary = "may have changed it before this run continued".to_owned();
+            let program = format!("run {run}");
+            self.aftermath.database.push(DatabaseChange { program, result: Ok(summary) });
+        }
+        Ok(())
     }
 
     /// What was learned and changed, and which release serves now.
@@ -142,36 +207,195 @@ impl<'a> Executor<'a> {
         (self.aftermath, serving)
     }
 
+    fn use_artifact(&mut self, sha256: &str) -> Result<(), FindArtifactError> {
+        let artifact = find_artifact(&self.artifacts, sha256)?;
+        self.unpacked = Some(unpacked_programs(&self.artifacts, &artifact)?);
+        self.aftermath.artifact = Some(artifact);
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        call: &ProgramCall,
+        watch: &mut Watch<'_>,
+    ) -> Result<ProgramOutput, ActionError> {
+        let variables = vec![Variable::plain("OMNITOOL_RUN_ID", &self.run)];
+        let call = &ProgramCall { variables, ..call.clone() };
+        Ok(match call.place {
+            Place::Release(release) => self.platform.run_program(release, call, watch)?,
+            Place::Here => {
+                let root = &self.source.root;
+                run_program(call, &self.source.programs, root, &self.variables, watch)?
+            }
+            Place::Artifact => {
+                let program = call.program;
+                let folder = self.unpacked.as_ref().ok_or(ActionError::NoPrograms { program })?;
+                run_program(call, &folder.join("bin"), folder, &self.variables, watch)?
+            }
+        })
+    }
+
     fn program(
         &mut self,
         call: &ProgramCall,
         watch: &mut Watch<'_>,
     ) -> Result<Performed, ActionError> {
-        let variables = vec![Variable::plain("OMNITOOL_RUN_ID", &self.run)];
-        let call = &ProgramCall { variables, ..call.clone() };
-        let result = match call.place {
-            Place::Release(release) => self.platform.run_program(release, call, watch),
-            Place::Here => {
-                let root = &self.source.root;
-                run_program(call, &self.source.programs, root, &self.variables, watch)
-            }
-        };
+        if let (Purpose::TakeBackup, Some(found)) = (call.purpose, self.own_backup(call, watch)?) {
+            return Ok(self.took_backup(format!("backup {found} is there already"), found));
+        }
+        let result = self.call(call, watch);
         let may_have_changed = match (call.purpose, &result) {
-            (Purpose::Look | Purpose::TakeBackup, _) => false,
-            (Purpose::ChangeDatabase, _) | (Purpose::CreateUsers, Err(_)) => true,
+            (Purpose::ChangeDatabase | Purpose::Restore, _) | (Purpose::CreateUsers, Err(_)) => {
+                true
+            }
             (Purpose::CreateUsers, Ok(output)) => !output.credentials.is_empty(),
+            _ => false,
         };
+        let mut facts = Vec::new();
         if may_have_changed {
+            let program = call.program.to_owned();
             let result = match &result {
-                Ok(output) => Ok(output.summary.clone()),
+                Ok(output) => {
+                    let summary = output.summary.clone();
+                    facts.push(Fact::DatabaseChanged { program: program.clone(), summary });
+                    Ok(output.summary.clone())
+                }
                 Err(error) => Err(error.to_string()),
             };
-            self.aftermath.database.push(DatabaseChange { program: call.program, result });
+            self.aftermath.database.push(DatabaseChange { program, result });
         }
-        let ProgramOutput { summary, warnings, backup, credentials } = result?;
-        self.aftermath.backup = backup.or(self.aftermath.backup.take());
+        let ProgramOutput { summary, warnings, backup, credentials, backups: _, document } =
+            result?;
+        if let Some(id) = backup {
+            facts.extend(self.took_backup(String::new(), id).facts);
+        }
         self.aftermath.credentials.extend(credentials);
-        Ok(Performed { evidence: summary, warnings })
+        self.aftermath.documents.extend(document.map(|document| (call.program, document)));
+        Ok(Performed { evidence: summary, warnings, facts })
+    }
+
+    fn took_backup(&mut self, evidence: String, id: String) -> Performed {
+        self.aftermath.backup = Some(id.clone());
+        Performed { evidence, warnings: Vec::new(), facts: vec![Fact::Backup { id }] }
+    }
+
+    /// The backup that the run which this one continues took without living to write it down.
+    fn own_backup(
+        &mut self,
+        call: &ProgramCall,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<String>, ActionError> {
+        let Some(since) = self.continues_since else { return Ok(None) };
+        let Some(list) = list_instead_of_capture(call) else { return Ok(None) };
+        let (list, release) = list;
+        let backups = self.call(&list, watch)?.backups;
+        // Manifests have whole seconds.
+        let own = |backup: &&ListedBackup| {
+            backup.counts()
+                && backup.kind == "before-deploy"
+                && backup.release.as_deref() == Some(&release)
+                && backup.created_at.timestamp() >= since.timestamp()
+        };
+        Ok(backups.iter().filter(own).max_by_key(|one| one.number()).map(|one| one.id.clone()))
+    }
+
+    fn require_rehearsal(
+        &mut self,
+        list: &ProgramCall,
+        rehearsed: &Rehearsed,
+        watch: &mut Watch<'_>,
+    ) -> Result<String, ActionError> {
+        let backups = self.call(list, watch)?.backups;
+        let newest = backups.iter().filter(|backup| backup.counts()).max_by_key(|one| one.number());
+        let Rehearsed { run, backup } = rehearsed;
+        match newest {
+            Some(newest) if newest.number() > backup_number(backup) => {
+                Err(ActionError::NotRehearsed {
+                    newest: newest.id.clone(),
+                    rehearsed: backup.clone(),
+                    run: run.clone(),
+                })
+            }
+            _ => Ok(format!("rehearsed on backup {backup} by run {run}")),
+        }
+    }
+
+    fn hook(&mut self, hook: &Hook, watch: &mut Watch<'_>) -> Result<Performed, ActionError> {
+        let mut variables = self.facts.clone();
+        let mut add = |name, value: &str| variables.push(Variable::plain(name, value));
+        add("OMNITOOL_RUN_ID", &self.run);
+        add("OMNITOOL_STEP", hook.step.as_str());
+        if let Some(artifact) = &self.aftermath.artifact {
+            add("OMNITOOL_ARTIFACT", &artifact.sha256);
+        }
+        if let Some(backup) = &self.aftermath.backup {
+            add("OMNITOOL_BACKUP", backup);
+        }
+        let command = CommandLine::new(&hook.file, &self.source.root).variables(variables);
+        let name = format!("hook {}-{}", hook.moment.as_str(), hook.step);
+        match (run_command(&command, watch), hook.moment) {
+            (Ok(said), _) => Ok(format!("{name}: {said}").into()),
+            (Err(error), Moment::After) if !watch.is_interrupted() => {
+                let warnings = vec![format!("{name}: {}", chain(&error))];
+                Ok(Performed { evidence: format!("{name} failed"), warnings, facts: Vec::new() })
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn roll_back_database(
+        &mut self,
+        call: &ProgramCall,
+        watch: &mut Watch<'_>,
+    ) -> Result<Performed, ActionError> {
+        if self.aftermath.database.is_empty() {
+            return Ok("the database was not changed".to_owned().into());
+        }
+        let Some(backup) = self.aftermath.backup.clone() else {
+            let warning = "there is no backup from before this run, so the database stays as it is";
+            let warnings = vec![warning.to_owned()];
+            let evidence = "the database was not rolled back".to_owned();
+            return Ok(Performed { evidence, warnings, facts: Vec::new() });
+        };
+        let mut call = call.clone();
+        call.arguments.extend(["--backup".to_owned(), backup]);
+        self.program(&call, watch)
+    }
+
+    fn roll_back_code(
+        &mut self,
+        from: ReleaseId,
+        to: ReleaseId,
+        watch: &mut Watch<'_>,
+    ) -> Result<String, ActionError> {
+        match self.platform.serving() {
+            Some(serving) if serving != from => Ok(format!("release {serving} serves, as before")),
+            _ => Ok(self.platform.activate(to, watch)?),
+        }
+    }
+
+    fn remove_old(&mut self, keep: usize) -> Result<String, ActionError> {
+        let removed = self.platform.remove_old_releases(keep)?;
+        if let Some(artifact) = &self.aftermath.artifact {
+            remove_old_artifacts(&self.artifacts, artifact, keep)?;
+        }
+        Ok(match removed.as_slice() {
+            [] => "no old release to remove".to_owned(),
+            removed => {
+                let names: Vec<String> = removed.iter().map(ToString::to_string).collect();
+                format!("old releases removed: {}", names.join(", "))
+            }
+        })
+    }
+
+    fn found_artifact(&self) -> Performed {
+        let Some(artifact) = &self.aftermath.artifact else { return String::new().into() };
+        let Artifact { sha256, size, revision, file: _, origin: _ } = artifact.clone();
+        Performed {
+            evidence: artifact_text(artifact),
+            warnings: Vec::new(),
+            facts: vec![Fact::Artifact { sha256, size, revision }],
+        }
     }
 
     fn summary(&self) -> String {
@@ -186,6 +410,32 @@ impl<'a> Executor<'a> {
     }
 }
 
+/// What a hook gets of the plan. No secrets: whoever needs the database's URL can ask the platform.
+fn hook_variables(plan: &Plan) -> Vec<Variable> {
+    let site = plan.site();
+    let mut variables = vec![
+        Variable::plain("OMNITOOL_TASK", plan.task().as_str()),
+        Variable::plain("OMNITOOL_ENV", site.environment.as_str()),
+        Variable::plain("OMNITOOL_PLATFORM", site.platform.as_str()),
+        Variable::plain("OMNITOOL_RELEASE", plan.release().to_string()),
+        Variable::plain("OMNITOOL_BASE_URL", site.base_url.as_str()),
+    ];
+    variables
+        .extend(plan.replaces().map(|old| Variable::plain("OMNITOOL_REPLACES", old.to_string())));
+    variables
+}
+
+/// The call that lists the backups in the folder that `capture` would write to, and the release that it would name.
+fn list_instead_of_capture(capture: &ProgramCall) -> Option<(ProgramCall, String)> {
+    let mut arguments = capture.arguments.clone();
+    let start = arguments.iter().position(|argument| argument == "capture")?;
+    let release = arguments.iter().position(|argument| argument == "--release")?;
+    let name = arguments.get(release + 1)?.clone();
+    arguments.drain(start..=release + 1);
+    arguments.insert(start, "list".to_owned());
+    Some((ProgramCall { arguments, purpose: Purpose::ListBackups, ..capture.clone() }, name))
+}
+
 impl Execute for Executor<'_> {
     fn perform(
         &mut self,
@@ -194,12 +444,19 @@ impl Execute for Executor<'_> {
     ) -> Result<Performed, ActionError> {
         let evidence = match action {
             Action::Program(call) => return self.program(call, watch),
+            Action::Hook(hook) => return self.hook(hook, watch),
+            Action::Record(text) => text.clone(),
             Action::Command(command) => run_command(command, watch)?,
             Action::Pack => {
-                let artifact = pack_artifact(&self.source, &self.artifacts)?;
-                let text = artifact_text(&artifact);
-                self.aftermath.artifact = Some(artifact);
-                text
+                self.aftermath.artifact = Some(pack_artifact(&self.source, &self.artifacts)?);
+                return Ok(self.found_artifact());
+            }
+            Action::UseArtifact(sha256) => {
+                self.use_artifact(sha256)?;
+                return Ok(self.found_artifact());
+            }
+            Action::RequireRehearsal { list, rehearsed } => {
+                self.require_rehearsal(list, rehearsed, watch)?
             }
             Action::SetConfig => {
                 let change = self.platform.set_config(&self.variables)?;
@@ -213,22 +470,20 @@ impl Execute for Executor<'_> {
                 format!("release {release} unpacked")
             }
             Action::Activate(release) => self.platform.activate(*release, watch)?,
-            Action::RemoveOldReleases { keep } => {
-                let removed = self.platform.remove_old_releases(*keep)?;
-                if let Some(artifact) = &self.aftermath.artifact {
-                    remove_old_artifacts(&self.artifacts, artifact, *keep)?;
-                }
-                match removed.as_slice() {
-                    [] => "no old release to remove".to_owned(),
-                    removed => {
-                        let names: Vec<String> = removed.iter().map(ToString::to_string).collect();
-                        format!("old releases removed: {}", names.join(", "))
-                    }
-                }
-            }
+            Action::RollBackCode { from, to } => self.roll_back_code(*from, *to, watch)?,
+            Action::RollBackDatabase(call) => return self.roll_back_database(call, watch),
+            Action::RemoveOldReleases { keep } => self.remove_old(*keep)?,
             Action::Summarize => self.summary(),
         };
         Ok(evidence.into())
+    }
+}
+
+/// `error` and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
 }
 
@@ -253,6 +508,7 @@ fn artifact_text(artifact: &Artifact) -> String {
     let origin = match origin {
         Origin::Packed => "packed",
         Origin::Reused => "unchanged",
+        Origin::Found => "as it is",
     };
     let megabytes = (size + 50_000) / 100_000;
     let mut text = format!(

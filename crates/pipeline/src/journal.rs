@@ -162,7 +162,7 @@ mod tests {
     use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 
     use super::*;
-    use crate::{ReleaseId, RunOutcome, StepId, StepOutcome, Stream};
+    use crate::{Fact, ReleaseId, RunOutcome, Settings, StepId, StepOutcome, Stream, Task};
 
     fn started() -> Event {
         Event::RunStarted {
@@ -175,6 +175,12 @@ mod tests {
             release: ReleaseId::after(None),
             replaces: None,
             steps: vec![StepId::Build, StepId::ImportAccess],
+            task: Task::Deploy,
+            situation: None,
+            settings: Settings::default(),
+            revision: None,
+            host: None,
+            continues: None,
         }
     }
 
@@ -204,6 +210,7 @@ mod tests {
             started(),
             Event::StepStarted { step, inputs: "abc".to_owned() },
             output,
+            Event::Learned { step, fact: Fact::Backup { id: "b001".to_owned() } },
             ended(),
             Event::RunEnded {
                 outcome: RunOutcome::Failed { step, error: "interrupted".to_owned() },
@@ -213,13 +220,14 @@ mod tests {
             journal.emit(&event).unwrap();
         }
         insta::assert_snapshot!(fs::read_to_string(journal.path()).unwrap(), @r#"
-        {"at":"2023-11-14T22:13:20.005Z","event":{"type":"run-started","format":"omnitool.run","version":1,"run":"run","user":"ann","environment":"staging","platform":"local","release":"0001","replaces":null,"steps":["build","import-access"]}}
+        {"at":"2023-11-14T22:13:20.005Z","event":{"type":"run-started","format":"omnitool.run","version":2,"run":"run","user":"ann","environment":"staging","platform":"local","release":"0001","replaces":null,"steps":["build","import-access"],"task":"deploy","situation":null,"settings":{"tests":false,"refresh_data":false,"skip_backup":null,"freeze_override":null,"skipped":[],"auto_rollback":false},"revision":null,"host":null,"continues":null}}
         {"at":"2023-11-14T22:13:20.005Z","event":{"type":"step-started","step":"build","inputs":"abc"}}
         {"at":"2023-11-14T22:13:20.005Z","event":{"type":"step-output","step":"build","stream":"stderr","line":"compiling"}}
+        {"at":"2023-11-14T22:13:20.005Z","event":{"type":"learned","step":"build","fact":{"kind":"backup","id":"b001"}}}
         {"at":"2023-11-14T22:13:20.005Z","event":{"type":"step-ended","step":"build","outcome":{"status":"skipped","reason":"why"},"duration_ms":7,"evidence":["done"]}}
         {"at":"2023-11-14T22:13:20.005Z","event":{"type":"run-ended","outcome":{"status":"failed","step":"build","error":"interrupted"},"duration_ms":9}}
         "#);
-        assert_eq!(read_journal(journal.path()).unwrap().len(), 5);
+        assert_eq!(read_journal(journal.path()).unwrap().len(), 6);
         let mode = fs::metadata(journal.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

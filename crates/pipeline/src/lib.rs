@@ -5,6 +5,9 @@ mod command;
 mod event;
 mod executor;
 mod file;
+mod gate;
+mod history;
+mod hook;
 mod journal;
 mod local;
 mod lock;
@@ -14,28 +17,45 @@ mod process;
 mod program;
 mod release;
 mod report;
+mod resume;
 mod runner;
+mod settings;
+mod sinks;
+mod site;
 mod step;
 mod variable;
 mod watch;
 
 pub use artifact::{
-    Artifact, ArtifactSource, Origin, PROGRAMS, PackArtifactError, REQUIRED_DATA, Revision,
-    UnpackArtifactError, check_required_data, pack_artifact, unpack_artifact,
+    Artifact, ArtifactSource, FindArtifactError, Origin, PROGRAMS, PackArtifactError,
+    REQUIRED_DATA, Revision, UnpackArtifactError, check_required_data, find_artifact,
+    pack_artifact, unpack_artifact,
 };
 pub use command::CommandLine;
-pub use event::{Event, RunOutcome, StepOutcome};
+pub use event::{Event, Fact, RunOutcome, StepOutcome, Task};
 pub use executor::{ActionError, Aftermath, DatabaseChange, Execute, Executor, Performed};
+pub use gate::{GateFacts, Objection, RehearsalRule, Staged};
+pub use history::{History, RunRecord, RunState, StepRecord};
+pub use hook::{FindHooksError, HOOKS_FOLDER, Hook, Moment, find_hooks};
 pub use journal::{Journal, ReadJournalError, Record, Sink, WriteJournalError, read_journal};
 pub use local::{App, AppError, AppSpec, LocalPlatform, LocalPlatformError, Recovery, RunningApp};
-pub use lock::{AcquireLockError, DeployLock, Holder};
-pub use plan::{DatabaseState, Plan, RELEASES_KEPT, Site, StagingOptions};
+pub use lock::{AcquireLockError, DeployLock, Holder, Waiting};
+pub use plan::{
+    DatabaseState, DeployOptions, Plan, ProductionOptions, RELEASES_KEPT, RehearsalOptions,
+    Rehearsed, RollbackChoice,
+};
 pub use platform::{ConfigChange, Platform, PlatformError, Situation};
 pub use process::RunCommandError;
-pub use program::{Cause, Credential, ProgramOutput, RunProgramError, run_program};
+pub use program::{Cause, Credential, ListedBackup, ProgramOutput, RunProgramError, run_program};
 pub use release::{ParseReleaseIdError, ReleaseId};
 pub use report::{NextStep, Standing, next_steps, standing};
+pub use resume::{Continuation, ContinueRunError, KeptStep};
 pub use runner::{RunError, RunFailure, RunInfo, RunReport, StepReport, run};
-pub use step::{Action, OnFailure, Place, ProgramCall, Purpose, Step, StepId, Todo, When};
+pub use settings::{Settings, SkipStepError, SkippedStep, check_skippable};
+pub use sinks::Sinks;
+pub use site::Site;
+pub use step::{
+    Action, OnFailure, ParseStepIdError, Place, ProgramCall, Purpose, Step, StepId, Todo, When,
+};
 pub use variable::Variable;
 pub use watch::{Stream, Watch};

@@ -62,6 +62,14 @@ pub enum LocalPlatformError {
     /// The artifact could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackArtifactError),
+    /// The release is there already, made from something else.
+    #[error("release {release} is there already, from another artifact{}", found_text(.found.as_ref()))]
+    OtherArtifact {
+        /// The release.
+        release: ReleaseId,
+        /// The SHA-256 of the artifact that it is from, where it says so.
+        found: Option<String>,
+    },
     /// Something else is where the link to the current release should be.
     #[error("{link} is not a link to a release")]
     NotALink {
@@ -86,6 +94,10 @@ pub enum LocalPlatformError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+fn found_text(found: Option<&String>) -> String {
+    found.map(|sha256| format!(" ({sha256})")).unwrap_or_default()
 }
 
 /// What serves after a release's app did not come up.
@@ -187,31 +199,65 @@ impl LocalPlatform {
     fn restore(
         &self,
         release: ReleaseId,
-        current: Option<ReleaseId>,
-        old: Option<&RunningApp>,
+        before: &Before,
         error: LocalPlatformError,
     ) -> LocalPlatformError {
-        let mut trouble = self.releases.switch(current).err().map(|error| chain(&error));
+        let Before { current, app } = before;
+        let mut trouble = self.releases.switch(*current).err().map(|error| chain(&error));
         // An app that could not be stopped serves still.
         let stopped = !matches!(self.app.running(), Ok(Some(_)));
-        if let (Some(old), true) = (old, stopped) {
+        if let (Some((old, listen)), true) = (app, stopped) {
             // Whoever wants this run to stop does not want the app that served to stop.
             let mut ignore = |_, _: &str| {};
-            let started = self.start(&old.release, old.listen, &Watch::new(&|| false, &mut ignore));
+            let started = self.start(old, *listen, &Watch::new(&|| false, &mut ignore));
             trouble = trouble.or(started.err().map(|error| chain(&error)));
         }
-        let recovery = match (old, trouble) {
+        let recovery = match (app, trouble) {
             (None, None) => Recovery::NothingServed,
             (None, Some(error)) => {
                 let release = current.map_or_else(|| "(none)".to_owned(), |old| old.to_string());
                 Recovery::NotRestored { release, error }
             }
-            (Some(old), None) => Recovery::Restored(old.release.clone()),
-            (Some(old), Some(error)) => {
-                Recovery::NotRestored { release: old.release.clone(), error }
-            }
+            (Some((old, _)), None) => Recovery::Restored(old.clone()),
+            (Some((old, _)), Some(error)) => Recovery::NotRestored { release: old.clone(), error },
         };
         LocalPlatformError::NotServing { release, recovery, source: Box::new(error) }
+    }
+
+    /// What to put back should `release` not come up.
+    fn before(
+        &self,
+        release: ReleaseId,
+        old: Option<&RunningApp>,
+    ) -> Result<Before, LocalPlatformError> {
+        let current = self.releases.current()?;
+        if current != Some(release) {
+            let app = old.map(|old| (old.release.clone(), old.listen));
+            return Ok(Before { current, app });
+        }
+        // A run that died had switched already, and perhaps stopped the app that served until then.
+        let current = self.releases.before(release);
+        let app = match old {
+            Some(old) if old.release != release.to_string() => {
+                Some((old.release.clone(), old.listen))
+            }
+            _ => current.map(|current| (current.to_string(), self.listen)),
+        };
+        Ok(Before { current, app })
+    }
+
+    /// Whether the app of `release` serves already, as after a run that died before it could say so.
+    fn serves(
+        &self,
+        release: ReleaseId,
+        app: Option<&RunningApp>,
+        watch: &Watch<'_>,
+    ) -> Result<bool, LocalPlatformError> {
+        let Some(app) = app else { return Ok(false) };
+        let same = app.release == release.to_string()
+            && app.listen == self.listen
+            && self.releases.current()? == Some(release);
+        Ok(same && self.app.answers(app, watch)?)
     }
 
     fn running(&self) -> Option<ReleaseId> {
@@ -268,8 +314,11 @@ impl Platform for LocalPlatform {
         watch: &mut Watch<'_>,
     ) -> Result<String, PlatformError> {
         let started = Instant::now();
-        let current = self.releases.current()?;
         let old = self.app.running().map_err(LocalPlatformError::from)?;
+        if self.serves(release, old.as_ref(), watch)? {
+            return Ok(format!("release {release} serves on {} already", self.listen));
+        }
+        let before = self.before(release, old.as_ref())?;
         if old.as_ref().is_none_or(|app| app.listen != self.listen) {
             app::check_port(self.listen).map_err(LocalPlatformError::from)?;
         }
@@ -282,7 +331,7 @@ impl Platform for LocalPlatform {
         let new = stopped
             .map_err(LocalPlatformError::from)
             .and_then(|()| self.start(&release.to_string(), self.listen, watch))
-            .map_err(|error| self.restore(release, current, old.as_ref(), error))?;
+            .map_err(|error| self.restore(release, &before, error))?;
         let mut text = format!(
             "release {release} serves on {} as process {}, up within {} ms",
             self.listen,
@@ -302,6 +351,15 @@ impl Platform for LocalPlatform {
     fn serving(&self) -> Option<ReleaseId> {
         self.running()
     }
+}
+
+/// What served before a switch.
+#[derive(Debug)]
+struct Before {
+    /// The release that `current` points to.
+    current: Option<ReleaseId>,
+    /// The release of the app, and where it listened.
+    app: Option<(String, SocketAddr)>,
 }
 
 /// How long an app may take to come up. It runs no migrations, so a second is a long time.

@@ -1,12 +1,15 @@
 //! What a run needs of the platform that it deploys to.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Artifact, DatabaseState, LocalPlatformError, ProgramCall, ProgramOutput, ReleaseId,
     RunProgramError, Variable, Watch,
 };
 
 /// What was found on a platform before a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Situation {
     /// The release whose app is running.
     pub serving: Option<ReleaseId>,

@@ -2,8 +2,10 @@
 
 use std::{fmt, path::Path, process::ExitStatus, time::Duration};
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     CommandLine, ProgramCall, Purpose, Variable, Watch,
@@ -21,12 +23,57 @@ pub struct ProgramOutput {
     pub backup: Option<String>,
     /// The users that it made, where the call was for that.
     pub credentials: Vec<Credential>,
+    /// The backups that it listed, where the call was for that.
+    pub backups: Vec<ListedBackup>,
+    /// Its whole answer, where the call was for that.
+    pub document: Option<Value>,
 }
 
 impl ProgramOutput {
     fn new(summary: String) -> Self {
-        Self { summary, warnings: Vec::new(), backup: None, credentials: Vec::new() }
+        Self {
+            summary,
+            warnings: Vec::new(),
+            backup: None,
+            credentials: Vec::new(),
+            backups: Vec::new(),
+            document: None,
+        }
     }
+}
+
+/// A backup as `backup-database list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ListedBackup {
+    /// Its id, such as `b003`.
+    pub id: String,
+    /// Why it was taken.
+    pub kind: String,
+    /// When it was taken.
+    pub created_at: DateTime<Utc>,
+    /// The release that it was taken before.
+    pub release: Option<String>,
+    /// Says when it was found to be good; `None` where it was not.
+    verified: Option<Value>,
+}
+
+impl ListedBackup {
+    /// Whether it is a good one, and none that a rollback took for safety.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.verified.is_some() && self.kind != "before-rollback"
+    }
+
+    /// The number in its id, by which backups are in order.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        backup_number(&self.id)
+    }
+}
+
+/// The number in a backup's id.
+pub(crate) fn backup_number(id: &str) -> Option<u32> {
+    id.strip_prefix('b')?.parse().ok()
 }
 
 /// A user that was just made. The password is shown once, and written nowhere.
@@ -115,6 +162,58 @@ struct Answer {
     users: Vec<User>,
     #[serde(default, alias = "tests")]
     checks: Vec<Check>,
+    /// The whole document, for what only some programs say.
+    #[serde(skip)]
+    document: Value,
+}
+
+/// What `migrate-db --status` says about a schema.
+#[derive(Deserialize)]
+struct Schema {
+    #[serde(default)]
+    unknown: Vec<String>,
+    #[serde(default)]
+    changed: Vec<String>,
+    #[serde(default)]
+    out_of_order: Vec<String>,
+}
+
+impl Schema {
+    /// Why these programs cannot migrate it, where they cannot.
+    fn problems(self) -> Vec<String> {
+        let Self { unknown, changed, out_of_order } = self;
+        [
+            ("the database belongs to a newer build: this one does not know", unknown),
+            ("changed since it was applied:", changed),
+            ("comes before one that is applied already:", out_of_order),
+        ]
+        .into_iter()
+        .filter(|(_, migrations)| !migrations.is_empty())
+        .map(|(what, migrations)| format!("{what} {}", migrations.join(", ")))
+        .collect()
+    }
+}
+
+/// What `backup-database list` says.
+#[derive(Deserialize)]
+struct Backups {
+    backups: Vec<ListedBackup>,
+}
+
+/// What `rollback-migration` says.
+#[derive(Deserialize)]
+struct Restored {
+    plan: RestorePlan,
+}
+
+#[derive(Deserialize)]
+struct RestorePlan {
+    target: RestoreTarget,
+}
+
+#[derive(Deserialize)]
+struct RestoreTarget {
+    label: String,
 }
 
 /// One check of a report.
@@ -178,16 +277,24 @@ pub fn run_program(
         .variables(variables.iter().chain(own).cloned());
     let Finished { status, stdout, stderr_tail } =
         process::run(&command, Stdout::Keep, Some(limit), watch)?;
-    let Ok(mut answer) = serde_json::from_slice::<Answer>(&stdout) else {
+    // No program shows a secret; should one do it all the same, it ends here.
+    let text = command.redact(&String::from_utf8_lossy(&stdout));
+    let Some(answer) = parse_answer(&text) else {
         return Err(RunProgramError::NoAnswer { program, status, tail: stderr_tail });
     };
-    // No program shows a secret; should one do it all the same, it ends here.
-    let texts = [&mut answer.summary, &mut answer.error, &mut answer.hint].into_iter().flatten();
-    for text in texts.chain(&mut answer.causes) {
-        *text = command.redact(text);
-    }
     understand(program, *purpose, status.success(), answer, &stderr_tail)
         .ok_or(RunProgramError::NoAnswer { program, status, tail: stderr_tail })?
+}
+
+fn parse_answer(text: &str) -> Option<Answer> {
+    let document: Value = serde_json::from_str(text).ok()?;
+    let answer = Answer::deserialize(&document).ok()?;
+    Some(Answer { document, ..answer })
+}
+
+/// What only some programs say.
+fn part<T: DeserializeOwned>(document: &Value) -> Option<T> {
+    T::deserialize(document).ok()
 }
 
 /// What `answer` means, or `None` where it lacks what the call was for.
@@ -198,7 +305,7 @@ fn understand(
     answer: Answer,
     stderr_tail: &[String],
 ) -> Option<Result<ProgramOutput, RunProgramError>> {
-    let Answer { summary, kind, error, causes, hint, id, users, checks } = answer;
+    let Answer { summary, kind, error, causes, hint, id, users, checks, document } = answer;
     if !success {
         let bad = [CheckOutcome::Failed, CheckOutcome::CouldNotRun];
         let mut found: Vec<String> =
@@ -221,6 +328,26 @@ fn understand(
     output.warnings = checks.into_iter().filter_map(|check| check.tell(&warned)).collect();
     match purpose {
         Purpose::Look | Purpose::ChangeDatabase => {}
+        Purpose::Rehearse => output.document = Some(document),
+        Purpose::ListBackups => output.backups = part::<Backups>(&document)?.backups,
+        Purpose::Restore => output.backup = Some(part::<Restored>(&document)?.plan.target.label),
+        Purpose::CheckSchema => {
+            let found = part::<Schema>(&document)?.problems();
+            if !found.is_empty() {
+                let message = "these programs cannot migrate this database".to_owned();
+                let hint = Some(
+                    "nothing was changed; deploy a commit that has all migrations of the database"
+                        .to_owned(),
+                );
+                return Some(Err(RunProgramError::Failed {
+                    program,
+                    message,
+                    found,
+                    causes: None,
+                    hint,
+                }));
+            }
+        }
         // Without its id nobody could say how to roll back.
         Purpose::TakeBackup => output.backup = Some(id?),
         Purpose::CreateUsers => {
@@ -249,7 +376,7 @@ mod tests {
     use super::*;
 
     fn answered(purpose: Purpose, success: bool, json: &str) -> Option<String> {
-        let answer = serde_json::from_str(json).unwrap();
+        let answer = parse_answer(json).unwrap();
         understand("program", purpose, success, answer, &["a line".to_owned()]).map(|result| {
             match result {
                 Ok(output) => output.summary,
@@ -287,7 +414,7 @@ mod tests {
             answered(Purpose::Look, false, json).unwrap(),
             "program failed: 3 checks:\ntools: Missing: A\napp: no app"
         );
-        let answer = serde_json::from_str(json).unwrap();
+        let answer = parse_answer(json).unwrap();
         let output = understand("program", Purpose::Look, true, answer, &[]).unwrap().unwrap();
         assert_eq!(output.warnings, ["defaults: 1 user"]);
     }
@@ -308,9 +435,25 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_that_cannot_be_migrated_is_a_failure() {
+        let json =
+            r#"{"summary":"6 applied","unknown":["2030"],"changed":[],"out_of_order":["2020_a"]}"#;
+        insta::assert_snapshot!(answered(Purpose::CheckSchema, true, json).unwrap(), @r"
+        program failed: these programs cannot migrate this database:
+        the database belongs to a newer build: this one does not know 2030
+        comes before one that is applied already: 2020_a
+        ");
+        let json = r#"{"summary":"6 applied","unknown":[]}"#;
+        assert_eq!(answered(Purpose::CheckSchema, true, json).unwrap(), "6 applied");
+        // What is a problem there may be anything elsewhere.
+        let json = r#"{"summary":"ok","unknown":3,"backups":true}"#;
+        assert_eq!(answered(Purpose::ChangeDatabase, true, json).unwrap(), "ok");
+    }
+
+    #[test]
     fn passwords_are_kept_apart_and_never_shown() {
         let json = r#"{"summary":"made 1 user","users":[{"username":"ann","password":"hunter2","is_admin":true}]}"#;
-        let answer = serde_json::from_str(json).unwrap();
+        let answer = parse_answer(json).unwrap();
         let output =
             understand("omnitool", Purpose::CreateUsers, true, answer, &[]).unwrap().unwrap();
         assert!(!format!("{output:?}").contains("hunter2"));

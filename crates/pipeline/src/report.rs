@@ -4,7 +4,10 @@ use std::path::Path;
 
 use omnitool_environment::Platform as PlatformName;
 
-use crate::{Aftermath, DatabaseChange, Plan, ReleaseId, RunFailure, StepId, command::quoted};
+use crate::{
+    Aftermath, DatabaseChange, Plan, ReleaseId, RunReport, StepId, StepOutcome, Task,
+    command::quoted,
+};
 
 /// Where one part of an environment stands after a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub struct NextStep {
 /// Where the database, the app and the backup stand.
 #[must_use]
 pub fn standing(plan: &Plan, aftermath: &Aftermath, serving: Option<ReleaseId>) -> Vec<Standing> {
-    let Aftermath { artifact: _, backup, database, credentials: _ } = aftermath;
+    let Aftermath { artifact: _, backup, database, credentials: _, documents: _ } = aftermath;
     let mut all = Vec::new();
     let mut add = |part, state| all.push(Standing { part, state });
     if database.is_empty() {
@@ -69,7 +72,8 @@ pub fn standing(plan: &Plan, aftermath: &Aftermath, serving: Option<ReleaseId>) 
 pub fn next_steps(
     plan: &Plan,
     aftermath: &Aftermath,
-    failure: Option<&RunFailure>,
+    report: &RunReport,
+    run: &str,
     programs: &Path,
 ) -> Vec<NextStep> {
     let site = plan.site();
@@ -79,17 +83,29 @@ pub fn next_steps(
         let path = path.strip_prefix(&site.root).unwrap_or(&path);
         quoted(&path.to_string_lossy())
     };
+    let RunReport { steps, failure, duration: _ } = report;
+    let ended = |id, good: &dyn Fn(&StepOutcome) -> bool| {
+        steps.iter().any(|step| step.id == id && good(&step.outcome))
+    };
+    let went_back = plan.task() == Task::Rollback || ended(StepId::Rollback, &is_done);
     let mut all = Vec::new();
     let mut add = |purpose, command| all.push(NextStep { purpose, command });
-    if failure.is_some() {
-        add("fix the cause, then deploy again", format!("cargo xtask deploy-{environment}"));
+    if failure.is_some() && plan.task() == Task::Deploy {
+        let deploy = format!("cargo xtask deploy-{environment}");
+        if !went_back {
+            add("fix the cause, then go on", format!("{deploy} --resume {run}"));
+        }
+        add("fix the cause, then deploy again", deploy);
     }
-    if failure.is_none_or(|failure| failure.step > StepId::Release) {
+    if failure.as_ref().is_none_or(|failure| failure.step > StepId::Release) {
         let verify = program("verify-migration");
         add("look closer", format!("{verify} --env {environment} --verbose"));
     }
+    if plan.replaces().is_some() && !went_back && ended(StepId::Release, &is_done) {
+        add("roll back the code", format!("cargo xtask rollback {environment} --code"));
+    }
     let changed = !aftermath.database.is_empty();
-    if let (Some(backup), true) = (&aftermath.backup, changed) {
+    if let (Some(backup), true, false) = (&aftermath.backup, changed, went_back) {
         let rollback = program("rollback-migration");
         add("roll back", format!("{rollback} --env {environment} --backup {backup}"));
     }
@@ -97,4 +113,8 @@ pub fn next_steps(
         add("stop the app", format!("cargo xtask stop {environment}"));
     }
     all
+}
+
+fn is_done(outcome: &StepOutcome) -> bool {
+    matches!(outcome, StepOutcome::Done | StepOutcome::Warned { .. } | StepOutcome::Kept { .. })
 }

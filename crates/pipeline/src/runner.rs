@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Action, ActionError, Event, Execute, OnFailure, Performed, Plan, RunOutcome, Sink, Step,
-    StepId, StepOutcome, Todo, Watch, When, WriteJournalError,
+    Action, ActionError, Continuation, Event, Execute, Fact, OnFailure, Performed, Plan, Revision,
+    RunOutcome, Sink, Step, StepId, StepOutcome, Todo, Watch, When, WriteJournalError,
 };
 
 /// What a run is known by.
@@ -17,6 +17,12 @@ pub struct RunInfo {
     pub run: String,
     /// Who runs it.
     pub user: String,
+    /// The machine that it runs on.
+    pub host: Option<String>,
+    /// The commit that is checked out there.
+    pub revision: Option<Revision>,
+    /// What it takes over from a run that stopped.
+    pub continues: Option<Continuation>,
 }
 
 /// How a run went.
@@ -107,7 +113,19 @@ pub fn run(
         if failure.is_some() && step.when == When::AllWell {
             continue;
         }
-        let (report, error) = runner.step(step);
+        let kept = info.continues.as_ref().and_then(|continues| continues.find(step.id));
+        let skipped = if step.when == When::Failed { no_way_back(failure.as_ref()) } else { None };
+        let (report, error) = match (kept, skipped) {
+            (Some(kept), _) => {
+                let outcome = StepOutcome::Kept { run: kept.run.clone() };
+                runner.end(step.id, outcome, Duration::ZERO, kept.evidence.clone())
+            }
+            (None, Some(reason)) => {
+                let outcome = StepOutcome::Skipped { reason: reason.to_owned() };
+                runner.end(step.id, outcome, Duration::ZERO, Vec::new())
+            }
+            (None, None) => runner.step(step),
+        };
         steps.push(report);
         if let (Some(error), None) = (error, &failure) {
             failure = Some(RunFailure { step: step.id, error });
@@ -132,7 +150,7 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn start(&mut self, info: &RunInfo) -> Result<(), WriteJournalError> {
-        let RunInfo { run, user } = info.clone();
+        let RunInfo { run, user, host, revision, continues } = info.clone();
         self.sink.emit(&Event::RunStarted {
             format: Event::FORMAT.to_owned(),
             version: Event::VERSION,
@@ -143,6 +161,12 @@ impl Runner<'_> {
             release: self.plan.release(),
             replaces: self.plan.replaces(),
             steps: self.plan.steps().iter().map(|step| step.id).collect(),
+            task: self.plan.task(),
+            situation: Some(self.plan.situation()),
+            settings: self.plan.settings().clone(),
+            revision,
+            host,
+            continues,
         })
     }
 
@@ -167,14 +191,22 @@ impl Runner<'_> {
                 }
             },
         };
-        let duration = started.elapsed();
-        let report = StepReport { id: step.id, outcome, duration, evidence };
+        let (report, unwritten) = self.end(step.id, outcome, started.elapsed(), evidence);
+        (report, error.or(unwritten))
+    }
+
+    fn end(
+        &mut self,
+        id: StepId,
+        outcome: StepOutcome,
+        duration: Duration,
+        evidence: Vec<String>,
+    ) -> (StepReport, Option<RunError>) {
+        let report = StepReport { id, outcome, duration, evidence };
         let StepReport { id, outcome, duration, evidence } = report.clone();
         let event = Event::StepEnded { step: id, outcome, duration_ms: ms(duration), evidence };
-        if let Err(failed) = self.sink.emit(&event) {
-            error = error.or(Some(failed.into()));
-        }
-        (report, error)
+        let unwritten = self.sink.emit(&event).err().map(RunError::from);
+        (report, unwritten)
     }
 
     fn actions(
@@ -191,10 +223,18 @@ impl Runner<'_> {
                 return Err(RunError::Interrupted(None));
             }
             let performed = self.action(step.id, action)?;
-            evidence.push(performed.evidence);
-            warnings.extend(performed.warnings);
+            let Performed { evidence: said, warnings: warned, facts } = performed;
+            evidence.push(said);
+            warnings.extend(warned);
+            for fact in facts {
+                self.learn(step.id, fact)?;
+            }
         }
         Ok(())
+    }
+
+    fn learn(&mut self, step: StepId, fact: Fact) -> Result<(), WriteJournalError> {
+        self.sink.emit(&Event::Learned { step, fact })
     }
 
     fn action(&mut self, step: StepId, action: &Action) -> Result<Performed, RunError> {
@@ -213,6 +253,19 @@ impl Runner<'_> {
             (Ok(_), Some(error)) => Err(error.into()),
             (Ok(performed), None) => Ok(performed),
         }
+    }
+}
+
+/// Why the way back is not taken, where it is not.
+fn no_way_back(failure: Option<&RunFailure>) -> Option<&'static str> {
+    match failure {
+        None => Some("nothing failed"),
+        // What would go back could not go on, either.
+        Some(RunFailure { error: RunError::Interrupted(_), .. }) => Some("the run was interrupted"),
+        Some(RunFailure { error: RunError::Journal(_), .. }) => {
+            Some("nobody could tell what it did")
+        }
+        Some(_) => None,
     }
 }
 

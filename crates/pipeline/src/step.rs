@@ -1,10 +1,10 @@
 //! Steps and their actions, as data.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandLine, ReleaseId, Variable, command::quoted};
+use crate::{CommandLine, Hook, Rehearsed, ReleaseId, Variable, command::quoted};
 
 /// The stable name of a step, as it stands in flags, journals and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,14 +16,22 @@ pub enum StepId {
     Tests,
     /// The programs and the artifact.
     Build,
+    /// A backup becomes a scratch database: only in rehearsals.
+    Restore,
     /// A backup of the database before anything changes.
     Backup,
     /// A copy of production's data.
     Refresh,
     /// The variables that programs get.
     Config,
+    /// The schema, without a release: only in rehearsals.
+    Migrate,
+    /// The tools once more, which must change nothing: only in rehearsals.
+    SyncTools,
     /// The new release: its migrations, then its code.
     Release,
+    /// What the import would change: only in rehearsals.
+    PlanAccess,
     /// Who may use what.
     ImportAccess,
     /// The checks of the database.
@@ -32,24 +40,31 @@ pub enum StepId {
     Smoke,
     /// Old backups go.
     PruneBackups,
+    /// The way back: a plan of its own, or what `--auto-rollback` does after a failure.
+    Rollback,
     /// What happened, whatever happened.
     Summary,
 }
 
 impl StepId {
     /// All steps, in the order that they run.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::SafetyGate,
         Self::Tests,
         Self::Build,
+        Self::Restore,
         Self::Backup,
         Self::Refresh,
         Self::Config,
+        Self::Migrate,
+        Self::SyncTools,
         Self::Release,
+        Self::PlanAccess,
         Self::ImportAccess,
         Self::Verify,
         Self::Smoke,
         Self::PruneBackups,
+        Self::Rollback,
         Self::Summary,
     ];
 
@@ -60,16 +75,40 @@ impl StepId {
             Self::SafetyGate => "safety-gate",
             Self::Tests => "tests",
             Self::Build => "build",
+            Self::Restore => "restore",
             Self::Backup => "backup",
             Self::Refresh => "refresh",
             Self::Config => "config",
+            Self::Migrate => "migrate",
+            Self::SyncTools => "sync-tools",
             Self::Release => "release",
+            Self::PlanAccess => "plan-access",
             Self::ImportAccess => "import-access",
             Self::Verify => "verify",
             Self::Smoke => "smoke",
             Self::PruneBackups => "prune-backups",
+            Self::Rollback => "rollback",
             Self::Summary => "summary",
         }
+    }
+}
+
+/// A text that names no step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown step `{given}` (known: {})", StepId::ALL.map(StepId::as_str).join(", "))]
+pub struct ParseStepIdError {
+    /// What was given instead.
+    pub given: String,
+}
+
+impl FromStr for StepId {
+    type Err = ParseStepIdError;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|id| id.as_str() == given)
+            .ok_or_else(|| ParseStepIdError { given: given.to_owned() })
     }
 }
 
@@ -119,6 +158,8 @@ pub enum When {
     AllWell,
     /// Whatever happened.
     Always,
+    /// When a step before it failed, and nobody interrupted the run.
+    Failed,
 }
 
 /// One thing that a step does. Everything that is decided is decided in here, before the first action runs.
@@ -126,8 +167,21 @@ pub enum When {
 pub enum Action {
     /// Runs a command on this machine.
     Command(CommandLine),
+    /// Writes down what was found before the plan was made.
+    Record(String),
+    /// Runs somebody's program around a step.
+    Hook(Hook),
     /// Packs the release artifact, unless its input is unchanged.
     Pack,
+    /// Finds the artifact with this SHA-256, and unpacks its programs for this machine.
+    UseArtifact(String),
+    /// Refuses unless a rehearsal of the artifact went well on the newest backup that the call lists.
+    RequireRehearsal {
+        /// Lists the backups.
+        list: ProgramCall,
+        /// The newest rehearsal of the artifact that went well.
+        rehearsed: Rehearsed,
+    },
     /// Sets the plan's variables where they differ.
     SetConfig,
     /// Puts the artifact on the platform as a release that does not serve yet.
@@ -136,6 +190,15 @@ pub enum Action {
     Program(ProgramCall),
     /// Makes a release the one that serves.
     Activate(ReleaseId),
+    /// Where the release that the run makes serves: makes the one before it serve again.
+    RollBackCode {
+        /// The release that the run makes.
+        from: ReleaseId,
+        /// The one that served before it.
+        to: ReleaseId,
+    },
+    /// Where the run has changed the database: puts its backup back. The backup's id is added to the call.
+    RollBackDatabase(ProgramCall),
     /// Removes the releases older than the newest ones.
     RemoveOldReleases {
         /// How many stay, at least.
@@ -167,6 +230,8 @@ pub struct ProgramCall {
 pub enum Place {
     /// On this machine, from the built programs.
     Here,
+    /// On this machine, from the artifact.
+    Artifact,
     /// Where the new release is, from the release.
     Release(ReleaseId),
 }
@@ -182,13 +247,33 @@ pub enum Purpose {
     CreateUsers,
     /// It takes the backup that a rollback would restore.
     TakeBackup,
+    /// It compares the database's schema with its own migrations; one that it cannot migrate is a failure.
+    CheckSchema,
+    /// It lists the backups.
+    ListBackups,
+    /// It restores a backup, which it names.
+    Restore,
+    /// It rehearses on a scratch database: its whole answer is kept for the report.
+    Rehearse,
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command(command) => write!(f, "$ {command}"),
+            Self::Record(text) => write!(f, "note: {text}"),
+            Self::Hook(hook) => write!(f, "{hook}"),
             Self::Pack => f.write_str("pack the programs and data/ into the release artifact"),
+            Self::UseArtifact(sha256) => {
+                write!(f, "use the artifact {} as it is", sha256.get(..12).unwrap_or(sha256))
+            }
+            Self::RequireRehearsal { list, rehearsed } => {
+                let Rehearsed { run, backup } = rehearsed;
+                write!(
+                    f,
+                    "{list}: no verified backup may be newer than {backup} of rehearsal {run}"
+                )
+            }
             Self::SetConfig => f.write_str("set the variables that differ"),
             Self::Install(release) => write!(f, "unpack the artifact as release {release}"),
             Self::Program(call) => write!(f, "{call}"),
@@ -197,6 +282,12 @@ impl fmt::Display for Action {
                     f,
                     "switch to release {release}: stop the app that serves, start the new one"
                 )
+            }
+            Self::RollBackCode { from, to } => {
+                write!(f, "where release {from} serves: switch back to release {to}")
+            }
+            Self::RollBackDatabase(call) => {
+                write!(f, "where the database was changed: {call} --backup ID")
             }
             Self::RemoveOldReleases { keep } => {
                 write!(f, "remove releases older than the newest {keep}")
@@ -214,6 +305,7 @@ impl fmt::Display for ProgramCall {
         }
         match self.place {
             Place::Here => Ok(()),
+            Place::Artifact => f.write_str("   (from the artifact)"),
             Place::Release(release) => write!(f, "   (in release {release})"),
         }
     }
@@ -227,6 +319,7 @@ mod tests {
     fn steps_serialize_as_they_are_named() {
         for id in StepId::ALL {
             assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
+            assert_eq!(id.as_str().parse(), Ok(id));
         }
     }
 }

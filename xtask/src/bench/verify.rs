@@ -22,8 +22,14 @@ const AT_MOST: f64 = 1.2;
 
 /// What somebody would ask who has to do the checks by hand.
 const BY_HAND: [(&str, &str); 5] = [
-    ("4 grants without a tool", "SELECT count(*) FROM tool_access a LEFT JOIN tools t ON t.id = a.tool_id WHERE t.id IS NULL"),
-    ("5 grants without a user", "SELECT count(*) FROM tool_access a LEFT JOIN users u ON u.id = a.user_id WHERE u.id IS NULL"),
+    (
+        "4 grants without a tool",
+        "SELECT count(*) FROM tool_access a LEFT JOIN tools t ON t.id = a.tool_id WHERE t.id IS NULL",
+    ),
+    (
+        "5 grants without a user",
+        "SELECT count(*) FROM tool_access a LEFT JOIN users u ON u.id = a.user_id WHERE u.id IS NULL",
+    ),
     (
         "6 default tools that are missing",
         "SELECT count(*) FROM users u CROSS JOIN tools t WHERE u.is_active AND t.is_active AND t.is_default \
@@ -79,7 +85,11 @@ fn measure_target(target: &Target) -> Result<String, Failure> {
     let limits: [(&str, &[&str], f64); 2] = [
         ("all checks, beside the slowest query", &[], slowest),
         #[expect(clippy::cast_precision_loss, reason = "there are a few connections")]
-        ("`--deep`, beside all queries divided by the connections", &["--deep"], sum / shared as f64),
+        (
+            "`--deep`, beside all queries divided by the connections",
+            &["--deep"],
+            sum / shared as f64,
+        ),
     ];
     for (what, flags, limit) in limits {
         let sample = median(|| Ok(target.program("verify-migration", flags)))?;

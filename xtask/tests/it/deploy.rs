@@ -57,6 +57,7 @@ fn a_deployment_says_what_it_did_and_what_to_do_next() {
 
     skip  tests                -  not asked for with --tests
     done  build            N.N s  artifact HASH unchanged, N.N MB
+                                  N applied, 0 pending
     done  backup           N.N s  backup b001 of N kB
     skip  refresh              -  not asked for with --refresh-data
     done  config           N.N s  nothing to set, N unchanged
@@ -84,6 +85,7 @@ fn a_deployment_says_what_it_did_and_what_to_do_next() {
 
     What to do next
       look closer:                       programs/verify-migration --env staging --verbose
+      roll back the code:                cargo xtask rollback staging --code
       roll back:                         programs/rollback-migration --env staging --backup b001
       stop the app:                      cargo xtask stop staging
     ");
@@ -138,8 +140,10 @@ fn a_failed_check_stops_the_deployment_with_the_ways_out() {
       journal    .omnitool/staging/runs/RUN.jsonl
 
     What to do next
+      fix the cause, then go on:         cargo xtask deploy-staging --resume RUN
       fix the cause, then deploy again:  cargo xtask deploy-staging
       look closer:                       programs/verify-migration --env staging --verbose
+      roll back the code:                cargo xtask rollback staging --code
       roll back:                         programs/rollback-migration --env staging --backup b001
       stop the app:                      cargo xtask stop staging
     ");
@@ -241,10 +245,10 @@ fn a_second_run_is_refused_and_an_interrupted_one_leaves_the_app() {
     let project = Project::with_scripts();
     project.deploy(&[]);
     let marker = project.root().join("migrating");
-    project.program(
-        "migrate-db",
-        &format!("touch {}; trap 'exit 1' INT; while :; do sleep 0.01; done", marker.display()),
-    );
+    project.migrate(&format!(
+        "touch {}; trap 'exit 1' INT; while :; do sleep 0.01; done",
+        marker.display()
+    ));
     let refused = std::cell::OnceCell::new();
     let interrupted = project.interrupt(&["deploy-staging"], || {
         marker.exists() && {
@@ -271,7 +275,7 @@ fn a_second_run_is_refused_and_an_interrupted_one_leaves_the_app() {
     assert!(last.contains(r#""type":"run-ended","outcome":{"status":"failed","step":"release","error":"interrupted"#), "{last}");
     assert!(project.answers());
     // The lock went with the run that held it.
-    project.program("migrate-db", &answer("nothing to migrate"));
+    project.migrate(&answer("nothing to migrate"));
     assert_eq!(project.deploy(&[]).status.code(), Some(0));
 }
 

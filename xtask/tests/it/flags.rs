@@ -11,18 +11,19 @@ fn help_names_every_command() {
     Usage: cargo xtask [OPTIONS] <COMMAND>
 
     Commands:
-      deploy-staging   Put a new release on staging: the whole pipeline, in order
-      dev              Serve the app with demo data from this working copy, until Ctrl-C
-      stop             Stop an environment's app on this machine
-      test             Run all tests, with a PostgreSQL server
-      bench            Measure the programs beside the raw limits
-      new-migration    Make the files of a new migration, for both dialects
-      lint-migrations  Check that PostgreSQL's migrations neither block the app nor break the release
-                       that still serves
-      lint-workflows   Check that the workflows are valid and safe, and their scripts sound
-      ci               Run what must hold before a change lands: format, lints, docs, dependency arrows,
-                       tests
-      help             Print this message or the help of the given subcommand(s)
+      deploy-staging     Put a new release on staging: the whole pipeline, in order
+      deploy-production  Put the release that passed staging on production: the whole pipeline, in order
+      dev                Serve the app with demo data from this working copy, until Ctrl-C
+      stop               Stop an environment's app on this machine
+      test               Run all tests, with a PostgreSQL server
+      bench              Measure the programs beside the raw limits
+      new-migration      Make the files of a new migration, for both dialects
+      lint-migrations    Check that PostgreSQL's migrations neither block the app nor break the release
+                         that still serves
+      lint-workflows     Check that the workflows are valid and safe, and their scripts sound
+      ci                 Run what must hold before a change lands: format, lints, docs, dependency
+                         arrows, tests
+      help               Print this message or the help of the given subcommand(s)
 
     Options:
           --root <DIR>  The project's root [default: where this program was built]
@@ -58,10 +59,38 @@ fn help_of_a_deployment_names_every_flag() {
               Run all tests first
 
           --platform <PLATFORM>
-              Where staging runs: local or heroku
+              Where the environment runs: local or heroku
               
               [env: OMNITOOL_PLATFORM=]
               [default: local]
+
+          --resume [<RUN>]
+              Go on with a run that stopped, after its last good step [default: the newest one]
+
+          --from <STEP>
+              With --resume: begin with this step, also where it was done
+
+          --skip <STEP>
+              Leave out this step (repeat for several)
+
+          --reason <TEXT>
+              Why a step is left out, for the journal
+
+          --skip-backup <REASON>
+              Take no backup, and say why
+
+          --freeze-override <REASON>
+              Deploy although the environment is frozen, and say why
+
+          --auto-rollback
+              After a failure put back the release and the database as they were
+
+          --wait[=<SECONDS>]
+              Wait while another run holds the environment, at most this many seconds [default: as long
+              as it takes]
+
+          --refresh-data
+              Replace staging's data by a masked copy of production's
 
           --programs <DIR>
               Use these built programs instead of building them

@@ -4,6 +4,7 @@
 
 mod deploy;
 mod flags;
+mod production;
 mod project;
 mod real;
 mod workflows;

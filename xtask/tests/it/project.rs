@@ -33,13 +33,16 @@ pub(crate) struct Project {
     folder: tempfile::TempDir,
     programs: PathBuf,
     pub(crate) port: u16,
+    pub(crate) production_port: u16,
 }
 
 impl Project {
     /// A project whose programs are scripts that answer as programs do.
     pub(crate) fn with_scripts() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let project = Self { programs: folder.path().join("programs"), port: free_port(), folder };
+        let programs = folder.path().join("programs");
+        let (port, production_port) = (free_port(), free_port());
+        let project = Self { programs, port, production_port, folder };
         fs::create_dir_all(&project.programs).unwrap();
         for file in ["data/tools.toml", "data/tool_access_exports/local_tool_access.json"] {
             project.write(file, "shipped");
@@ -54,7 +57,7 @@ impl Project {
             project.program(program, &answer(summary));
         }
         let touch = "touch \"${DATABASE_URL#sqlite:}\"";
-        project.program("migrate-db", &format!("{touch}\n{}", answer("6 migrations applied")));
+        project.migrate(&format!("{touch}\n{}", answer("6 migrations applied")));
         project
             .program("backup-database", r#"echo '{"summary":"backup b001 of 1 kB","id":"b001"}'"#);
         project.program("omnitool", &project.omnitool(&project.serve()));
@@ -65,7 +68,7 @@ impl Project {
     pub(crate) fn with_real_programs() -> Self {
         let programs = Path::new(XTASK).parent().unwrap().to_owned();
         let folder = tempfile::tempdir().unwrap();
-        let project = Self { programs, port: free_port(), folder };
+        let project = Self { programs, port: free_port(), production_port: free_port(), folder };
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
         for file in ["tools.toml", "tool_access_exports/local_tool_access.json"] {
             project.write(&format!("data/{file}"), &fs::read_to_string(data.join(file)).unwrap());
@@ -75,11 +78,12 @@ impl Project {
     }
 
     fn write_environments(&self) {
-        let port = self.port;
         let mut text = String::new();
-        for (section, name) in
-            [("local", "local"), ("staging.local", "staging"), ("production.local", "production")]
-        {
+        for (section, name, port) in [
+            ("local", "local", self.port),
+            ("staging.local", "staging", self.port),
+            ("production.local", "production", self.production_port),
+        ] {
             text.push_str(&format!(
                 "[{section}]\ndatabase_url = \"sqlite:.omnitool/{name}/omnitool.db\"\n\
                  base_url = \"http://127.0.0.1:{port}\"\n\n"
@@ -107,6 +111,13 @@ impl Project {
         let file = self.programs.join(name);
         fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Writes a `migrate-db` that migrates with `script`.
+    pub(crate) fn migrate(&self, script: &str) {
+        let status = answer("6 applied, 0 pending");
+        let script = format!("case \"$*\" in\n*--status*) {status};;\n*) {script};;\nesac");
+        self.program("migrate-db", &script);
     }
 
     /// The script of an `omnitool` that serves with `serve`.
@@ -186,9 +197,53 @@ impl Project {
         TcpStream::connect(("127.0.0.1", self.port)).is_ok()
     }
 
+    /// Makes the project a git working copy, with everything committed to `main`.
+    pub(crate) fn init_git(&self) {
+        let ignored = "/.omnitool/*\n!/.omnitool/hooks\n/programs\n/data/backups\n/state\n/users\n";
+        self.write(".gitignore", ignored);
+        self.git(&["init", "--quiet", "--initial-branch", "main"]);
+        self.commit("Begin");
+    }
+
+    /// Commits everything.
+    pub(crate) fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]);
+    }
+
+    /// Runs git, and returns what it prints.
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(self.root()).args(arguments);
+        for (name, value) in [
+            ("GIT_AUTHOR_NAME", "Ann"),
+            ("GIT_AUTHOR_EMAIL", "ann@example.com"),
+            ("GIT_COMMITTER_NAME", "Ann"),
+            ("GIT_COMMITTER_EMAIL", "ann@example.com"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_SYSTEM", "/dev/null"),
+        ] {
+            command.env(name, value);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    }
+
+    /// Deploys to production, with the confirmation.
+    pub(crate) fn deploy_production(&self, arguments: &[&str]) -> Output {
+        let confirmed = ["deploy-production", "--confirm", "DEPLOY PRODUCTION"];
+        self.xtask(&confirmed.iter().chain(arguments).copied().collect::<Vec<_>>())
+    }
+
     /// The only journal, or the newest one.
     pub(crate) fn journal(&self) -> String {
-        let folder = self.root().join(".omnitool/staging/runs");
+        self.journal_of("staging")
+    }
+
+    /// The only journal of an environment, or the newest one.
+    pub(crate) fn journal_of(&self, environment: &str) -> String {
+        let folder = self.root().join(".omnitool").join(environment).join("runs");
         let newest =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
         fs::read_to_string(newest).unwrap()
@@ -199,7 +254,9 @@ impl Project {
         let text = text
             .replace(self.programs.to_str().unwrap(), "PROGRAMS")
             .replace(fs::canonicalize(self.root()).unwrap().to_str().unwrap(), "ROOT")
-            .replace(&format!("127.0.0.1:{}", self.port), "127.0.0.1:PORT");
+            .replace(&format!("127.0.0.1:{}", self.port), "127.0.0.1:PORT")
+            .replace(&format!("127.0.0.1:{}", self.production_port), "127.0.0.1:PRODUCTION")
+            .replace(&format!("PORT={} ", self.production_port), "PORT=PRODUCTION ");
         let mut normal = String::new();
         for line in text.lines() {
             let words: Vec<String> = line.split(' ').map(normal_word).collect();
@@ -217,7 +274,7 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        for environment in ["local", "staging"] {
+        for environment in ["local", "staging", "production"] {
             self.xtask(&["stop", environment]);
         }
     }
@@ -227,22 +284,40 @@ impl Drop for Project {
 fn normal_word(word: &str) -> String {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let is_time = word.contains('.') && word.parse::<f64>().is_ok();
-    let is_hash = word.len() == 12 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let is_hash = matches!(word.len(), 10 | 12) && word.chars().all(|c| c.is_ascii_hexdigit());
     if is_time {
         return "N.N".to_owned();
     }
     if is_hash {
         return "HASH".to_owned();
     }
-    if word.ends_with(".jsonl") {
-        return ".omnitool/staging/runs/RUN.jsonl".to_owned();
+    if let Some((folder, _)) = word.split_once("/runs/") {
+        return format!("{folder}/runs/RUN.jsonl");
+    }
+    if is_run(bare_word(word)) {
+        return word.replace(bare_word(word), "RUN");
+    }
+    if word.len() == 20 && word.ends_with('Z') && word.contains('T') {
+        return "TIME".to_owned();
     }
     // Process ids and milliseconds; releases have four digits and a leading zero.
-    let bare = word.trim_end_matches([',', ';', ')']);
+    let bare = bare_word(word);
     if digits > 0 && bare.parse::<u32>().is_ok() && !bare.starts_with('0') && digits == bare.len() {
         return word.replace(bare, "N");
     }
     word.to_owned()
+}
+
+fn bare_word(word: &str) -> &str {
+    word.trim_end_matches([',', ';', ')'])
+}
+
+/// Whether `word` is the id of a run: date, time and process.
+fn is_run(word: &str) -> bool {
+    let parts: Vec<&str> = word.split('-').collect();
+    parts.len() == 3
+        && (parts[0].len(), parts[1].len()) == (8, 6)
+        && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A script that answers with `summary`.

@@ -21,6 +21,8 @@ use crate::{CommandLine, Variable, Watch, file, process, program::tail_text};
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long the operating system may take to end a process that was killed.
 const KILL_WITHIN: Duration = Duration::from_secs(5);
+/// How long one attempt to connect may take.
+const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 /// How often a process or a port is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -194,6 +196,26 @@ impl App {
         Ok(app)
     }
 
+    /// Waits until `app` answers, and says whether it does: not where it ends, or takes too long.
+    ///
+    /// # Errors
+    ///
+    /// Fails where somebody wants to stop.
+    pub(super) fn answers(&self, app: &RunningApp, watch: &Watch<'_>) -> Result<bool, AppError> {
+        let since = Instant::now();
+        while is_alive(app) && since.elapsed() < READY_WITHIN {
+            let answered = TcpStream::connect_timeout(&app.listen, CONNECT_WITHIN).is_ok();
+            if answered {
+                return Ok(is_alive(app));
+            }
+            if watch.is_interrupted() {
+                return Err(AppError::Interrupted);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(false)
+    }
+
     /// Writes down that `app` is the app.
     pub(super) fn keep_track_of(&self, app: &RunningApp) -> Result<(), AppError> {
         file::write_json(&self.record, app).map_err(AppError::Track)
@@ -248,7 +270,7 @@ impl App {
             if answered {
                 return Ok(());
             }
-            answered = TcpStream::connect_timeout(&listen, Duration::from_millis(200)).is_ok();
+            answered = TcpStream::connect_timeout(&listen, CONNECT_WITHIN).is_ok();
             if answered {
                 // Whether it was our app that answered is only known while it lives.
                 continue;

@@ -114,6 +114,14 @@ impl Releases {
         release: ReleaseId,
         artifact: &Artifact,
     ) -> Result<(), LocalPlatformError> {
+        if self.folder_of(release).is_dir() {
+            // A run that continues another one finds what that one has installed.
+            let found = self.origin(release).map(|origin| origin.artifact);
+            return match found {
+                Some(found) if found == artifact.sha256 => Ok(()),
+                found => Err(LocalPlatformError::OtherArtifact { release, found }),
+            };
+        }
         let partial = self.folder.join(format!(".{release}.partial"));
         let install = || {
             if partial.exists() {
@@ -142,7 +150,7 @@ impl Releases {
     /// Removes all releases but the newest `keep`, the current one, and the one before it.
     pub(super) fn remove_old(&self, keep: usize) -> Result<Vec<ReleaseId>, LocalPlatformError> {
         let current = self.current()?;
-        let before = current.and_then(|current| self.origin(current)).and_then(|o| o.replaces);
+        let before = current.and_then(|current| self.before(current));
         let releases = self.list()?;
         let old = &releases[..releases.len().saturating_sub(keep)];
         let mut removed = Vec::new();
@@ -154,6 +162,11 @@ impl Releases {
             }
         }
         Ok(removed)
+    }
+
+    /// The release that was current when `release` was installed.
+    pub(super) fn before(&self, release: ReleaseId) -> Option<ReleaseId> {
+        self.origin(release).and_then(|origin| origin.replaces)
     }
 
     fn origin(&self, release: ReleaseId) -> Option<Origin> {
@@ -230,6 +243,21 @@ mod tests {
         let error = releases.current().unwrap_err();
         assert!(matches!(error, LocalPlatformError::NotALink { .. }), "{error}");
         assert_eq!(fs::read(&link).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_release_that_is_there_is_of_this_artifact_or_refused() {
+        let (folder, releases) = environment(&[("0001", None)]);
+        let artifact = |sha256: &str| Artifact {
+            file: folder.path().join("gone.tar.gz"),
+            sha256: sha256.to_owned(),
+            size: 0,
+            revision: None,
+            origin: crate::Origin::Reused,
+        };
+        releases.install(id("0001"), &artifact("")).unwrap();
+        let error = releases.install(id("0001"), &artifact("abc")).unwrap_err();
+        assert!(matches!(error, LocalPlatformError::OtherArtifact { .. }), "{error}");
     }
 
     #[test]

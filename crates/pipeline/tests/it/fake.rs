@@ -6,16 +6,21 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Aftermath, App, ArtifactSource, Event, Executor, LocalPlatform, PROGRAMS, Plan, Platform as _,
-    REQUIRED_DATA, ReleaseId, RunInfo, RunReport, Sink, Site, StagingOptions, WriteJournalError,
-    run,
+    Aftermath, App, ArtifactSource, DeployOptions, Event, Executor, LocalPlatform, PROGRAMS, Plan,
+    Platform, REQUIRED_DATA, ReleaseId, RunInfo, RunReport, Sink, Site, Situation,
+    WriteJournalError, run,
 };
+
+use crate::suite::World;
 
 /// The app of the fake programs: this test binary, told to be the app by a variable. As a test it does nothing.
 #[test]
@@ -53,13 +58,23 @@ pub(crate) struct Ran {
 }
 
 /// A project in a temporary folder. Its app is stopped when it is dropped.
+///
+/// There is one at a time: a process that another test starts has, for a moment, a copy of every open file, and a program
+/// that is open for writing cannot be executed.
 pub(crate) struct Project {
     folder: tempfile::TempDir,
+    _only: MutexGuard<'static, ()>,
     pub(crate) site: Site,
 }
 
 impl Project {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn staging() -> Self {
+        Self::of(EnvironmentName::Staging)
+    }
+
+    pub(crate) fn of(environment: EnvironmentName) -> Self {
+        static ONLY: Mutex<()> = Mutex::new(());
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_owned();
         for file in REQUIRED_DATA {
@@ -69,20 +84,19 @@ impl Project {
         fs::create_dir_all(root.join("programs")).unwrap();
         let port = free_port();
         let site = Site {
-            environment: EnvironmentName::Staging,
+            environment,
             platform: PlatformName::Local,
             base_url: format!("http://127.0.0.1:{port}").parse().unwrap(),
-            database_url: DatabaseUrl::sqlite(&root.join(".omnitool/staging/omnitool.db")),
+            database_url: DatabaseUrl::sqlite(
+                &root.join(".omnitool").join(environment.as_str()).join("omnitool.db"),
+            ),
             root,
         };
-        let project = Self { folder, site };
+        let project = Self { folder, _only: only, site };
         for program in PROGRAMS {
             project.program(program, &answer(&format!("{program} done")));
         }
-        project.program(
-            "migrate-db",
-            &format!("touch \"${{DATABASE_URL#sqlite:}}\"\n{}", answer("2 applied")),
-        );
+        project.migrate(&format!("touch \"${{DATABASE_URL#sqlite:}}\"\n{}", answer("2 applied")));
         project.program("backup-database", r#"echo '{"summary":"backup b001","id":"b001"}'"#);
         project.program("omnitool", &project.omnitool(&project.serve()));
         project
@@ -109,7 +123,7 @@ impl Project {
     }
 
     pub(crate) fn environment(&self) -> PathBuf {
-        self.root().join(".omnitool/staging")
+        self.root().join(".omnitool").join(self.site.environment.as_str())
     }
 
     pub(crate) fn app(&self) -> App {
@@ -123,6 +137,13 @@ impl Project {
         let text = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{script}\n", calls.display());
         fs::write(&file, text).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Writes a `migrate-db` that migrates with `script`.
+    pub(crate) fn migrate(&self, script: &str) {
+        let status = answer("2 applied, 0 pending");
+        let script = format!("case \"$*\" in\n*--status*) {status};;\n*) {script};;\nesac");
+        self.program("migrate-db", &script);
     }
 
     /// What was called since the last look.
@@ -139,23 +160,126 @@ impl Project {
     }
 
     pub(crate) fn deploy_until(&self, interrupted: &dyn Fn() -> bool) -> Ran {
+        let plan = Plan::staging(&self.site, &self.look(), DeployOptions::default());
+        self.run(plan, interrupted)
+    }
+
+    pub(crate) fn look(&self) -> Situation {
+        self.platform().look().unwrap()
+    }
+
+    pub(crate) fn run(&self, plan: Plan, interrupted: &dyn Fn() -> bool) -> Ran {
+        let mut platform = self.platform();
+        let mut executor =
+            Executor::new(&plan, "run", &mut *platform, self.source(), self.artifacts());
+        let mut events = Events::default();
+        let report = run(&plan, &info("run"), &mut executor, &mut events, interrupted);
+        let (aftermath, serving) = executor.finish();
+        Ran { report, aftermath, serving, events: events.0, plan }
+    }
+}
+
+impl World for Project {
+    fn new(environment: EnvironmentName) -> Self {
+        let project = Self::of(environment);
+        project.remember();
+        project
+    }
+
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn platform(&self) -> Box<dyn Platform> {
         fs::create_dir_all(self.environment()).unwrap();
-        let mut platform = LocalPlatform::new(&self.site).unwrap();
-        let situation = platform.look().unwrap();
-        let options = StagingOptions { tests: None, build: None };
-        let plan = Plan::staging(&self.site, &situation, options);
-        let source = ArtifactSource {
+        Box::new(LocalPlatform::new(&self.site).unwrap())
+    }
+
+    fn source(&self) -> ArtifactSource {
+        ArtifactSource {
             programs: self.root().join("programs"),
             root: self.root().to_owned(),
             revision: None,
+        }
+    }
+
+    fn artifacts(&self) -> PathBuf {
+        self.root().join(".omnitool/artifacts")
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.environment().join("runs")
+    }
+
+    fn state(&self) -> String {
+        let read = |file: &str| fs::read_to_string(self.root().join(file)).unwrap_or_default();
+        let current = fs::read_link(self.environment().join("current"));
+        let mut releases: Vec<String> = fs::read_dir(self.environment().join("releases"))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        releases.sort();
+        let backups = read("backups");
+        let backups: Vec<&str> =
+            backups.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+        format!(
+            "current {:?}\nserving {:?}\nreleases {releases:?}\nbackups {backups:?}\neffects {:?}\nconfig {}",
+            current.ok(),
+            self.app().running().unwrap().map(|app| app.release),
+            read("effects").lines().collect::<Vec<_>>(),
+            read(&format!(".omnitool/{}/config.json", self.site.environment)).lines().count(),
+        )
+    }
+}
+
+impl Project {
+    /// Gives the project programs that remember what they did, as the real ones do in the database and beside it.
+    pub(crate) fn remember(&self) {
+        let effects = self.root().join("effects");
+        let once = |effect: &str| {
+            let line = format!("{effect} $OMNITOOL_RELEASE");
+            let file = effects.display();
+            format!("touch {file}; grep -q \"^{line}$\" {file} || echo \"{line}\" >> {file}")
         };
-        let artifacts = self.root().join(".omnitool/artifacts");
-        let mut executor = Executor::new(&plan, "run", &mut platform, source, artifacts);
-        let mut events = Events::default();
-        let info = RunInfo { run: "run".to_owned(), user: "ann".to_owned() };
-        let report = run(&plan, &info, &mut executor, &mut events, interrupted);
-        let (aftermath, serving) = executor.finish();
-        Ran { report, aftermath, serving, events: events.0, plan }
+        self.migrate(&format!(
+            "touch \"${{DATABASE_URL#sqlite:}}\"\n{}\n{}",
+            once("migrated"),
+            answer("1 applied")
+        ));
+        let import = format!("{}\n{}", once("imported"), answer("imported"));
+        self.program("import-tool-access", &import);
+        let backups = self.root().join("backups");
+        fs::write(&backups, "").unwrap();
+        self.program("backup-database", &BACKUPS.replace("FILE", &backups.to_string_lossy()));
+    }
+}
+
+/// A `backup-database` that keeps a list of backups.
+const BACKUPS: &str = r#"case "$*" in
+*capture*)
+  id=$(printf b%03d $(($(grep -c . FILE) + 1)))
+  echo "$id $7 $(date -u +%Y-%m-%dT%H:%M:%SZ)" >> FILE
+  echo "{\"summary\":\"backup $id\",\"id\":\"$id\"}";;
+*list*)
+  printf '{"summary":"backups","backups":['
+  separator=
+  while read -r id release at; do
+    printf '%s{"id":"%s","kind":"before-deploy","release":"%s","created_at":"%s","verified":{}}' "$separator" $id $release $at
+    separator=,
+  done < FILE
+  echo ']}';;
+*) echo '{"summary":"pruned"}';;
+esac"#;
+
+/// A run of this name.
+pub(crate) fn info(run: &str) -> RunInfo {
+    RunInfo {
+        run: run.to_owned(),
+        user: "ann".to_owned(),
+        host: None,
+        revision: None,
+        continues: None,
     }
 }
 

@@ -28,7 +28,7 @@ fn failure(ran: &Ran) -> String {
 
 #[test]
 fn two_deployments_serve_one_app_after_the_other() {
-    let project = Project::new();
+    let project = Project::staging();
     let first = project.deploy();
     assert!(first.report.failure.is_none(), "{}", failure(&first));
     assert_eq!(serving(&first).as_deref(), Some("0001"));
@@ -53,6 +53,7 @@ fn two_deployments_serve_one_app_after_the_other() {
     assert!(answers(&project));
     assert_eq!(second.aftermath.backup.as_deref(), Some("b001"));
     insta::assert_snapshot!(project.calls(), @r"
+    migrate-db --status --env staging --format json
     backup-database --folder /project/data/backups capture --kind before-deploy --release 0002 --env staging --format json
     migrate-db --tools data/tools.toml --env staging --format json
     omnitool create-user --demo-users --env staging --format json
@@ -74,8 +75,8 @@ fn two_deployments_serve_one_app_after_the_other() {
 
 #[test]
 fn passwords_and_the_database_url_are_in_no_event() {
-    let project = Project::new();
-    project.program("migrate-db", &format!("echo \"opening $DATABASE_URL\" >&2\n{}", answer("ok")));
+    let project = Project::staging();
+    project.migrate(&format!("echo \"opening $DATABASE_URL\" >&2\n{}", answer("ok")));
     let ran = project.deploy();
     assert_eq!(ran.aftermath.credentials[0].username, "ann");
     let text = serde_json::to_string(&ran.events).unwrap();
@@ -85,7 +86,7 @@ fn passwords_and_the_database_url_are_in_no_event() {
 
 #[test]
 fn programs_learn_which_run_they_are_part_of() {
-    let project = Project::new();
+    let project = Project::staging();
     for program in ["import-tool-access", "smoke-tests"] {
         project.program(program, r#"echo "{\"summary\":\"part of $OMNITOOL_RUN_ID\"}""#);
     }
@@ -98,7 +99,7 @@ fn programs_learn_which_run_they_are_part_of() {
 
 #[test]
 fn the_app_that_served_serves_again_when_the_new_one_does_not_come_up() {
-    let project = Project::new();
+    let project = Project::staging();
     project.deploy();
     for broken in ["echo out of cheese >&2; exit 7", "exec sleep 0"] {
         project.program("omnitool", &project.omnitool(broken));
@@ -115,7 +116,7 @@ fn the_app_that_served_serves_again_when_the_new_one_does_not_come_up() {
 
 #[test]
 fn an_app_that_could_not_be_kept_track_of_does_not_replace_the_one_that_serves() {
-    let project = Project::new();
+    let project = Project::staging();
     project.deploy();
     let old = project.app().running().unwrap().unwrap();
     // As on a full disk: the file that says which process is the app cannot be written.
@@ -130,7 +131,7 @@ fn an_app_that_could_not_be_kept_track_of_does_not_replace_the_one_that_serves()
 
 #[test]
 fn the_first_app_that_does_not_come_up_leaves_nothing() {
-    let project = Project::new();
+    let project = Project::staging();
     project.program("omnitool", &project.omnitool("echo out of cheese >&2; exit 7"));
     let ran = project.deploy();
     let error = failure(&ran);
@@ -143,10 +144,10 @@ fn the_first_app_that_does_not_come_up_leaves_nothing() {
 
 #[test]
 fn a_failing_migration_stops_the_run_and_says_where_everything_stands() {
-    let project = Project::new();
+    let project = Project::staging();
     project.deploy();
     let script = r#"echo '{"status":"failed","kind":"failed","error":"cannot migrate","causes":["disk full"],"hint":"free some space"}'; exit 1"#;
-    project.program("migrate-db", script);
+    project.migrate(script);
     let ran = project.deploy();
     assert_eq!(failure(&ran), "migrate-db failed: cannot migrate: disk full");
     assert_eq!(serving(&ran).as_deref(), Some("0001"));
@@ -157,7 +158,7 @@ fn a_failing_migration_stops_the_run_and_says_where_everything_stands() {
         text.push_str(&format!("{}: {}\n", one.part, one.state));
     }
     let programs = project.root().join("programs");
-    for next in next_steps(&ran.plan, &ran.aftermath, ran.report.failure.as_ref(), &programs) {
+    for next in next_steps(&ran.plan, &ran.aftermath, &ran.report, "run", &programs) {
         text.push_str(&format!("{}: {}\n", next.purpose, next.command));
     }
     let text = text.replace(&project.site.base_url.to_string(), "URL");
@@ -165,6 +166,7 @@ fn a_failing_migration_stops_the_run_and_says_where_everything_stands() {
     database: migrate-db failed: cannot migrate; what it had not committed is undone
     app: release 0001 serves at URL, as before
     backup: b001, from before anything changed
+    fix the cause, then go on: cargo xtask deploy-staging --resume run
     fix the cause, then deploy again: cargo xtask deploy-staging
     roll back: programs/rollback-migration --env staging --backup b001
     stop the app: cargo xtask stop staging
@@ -173,7 +175,7 @@ fn a_failing_migration_stops_the_run_and_says_where_everything_stands() {
 
 #[test]
 fn a_failing_prune_is_a_warning() {
-    let project = Project::new();
+    let project = Project::staging();
     project.program(
         "backup-database",
         r#"case "$*" in *prune*) echo '{"error":"stuck"}'; exit 1;; esac; echo '{"summary":"b","id":"b001"}'"#,
@@ -187,7 +189,7 @@ fn a_failing_prune_is_a_warning() {
 
 #[test]
 fn an_interrupted_run_waits_for_its_program_and_the_app_goes_on() {
-    let project = Project::new();
+    let project = Project::staging();
     project.deploy();
     let marker = project.root().join("migrating");
     // It ends by itself when it is told to, as after Ctrl-C on a terminal.
@@ -195,7 +197,7 @@ fn an_interrupted_run_waits_for_its_program_and_the_app_goes_on() {
         "trap 'rm {0}; exit 1' TERM; touch {0}; while :; do sleep 0.01; done",
         marker.display()
     );
-    project.program("migrate-db", &script);
+    project.migrate(&script);
     let interrupted = Cell::new(false);
     let ran = project.deploy_until(&|| {
         interrupted.set(interrupted.get() || marker.exists());
@@ -211,7 +213,7 @@ fn an_interrupted_run_waits_for_its_program_and_the_app_goes_on() {
 
 #[test]
 fn an_interruption_while_the_new_app_starts_brings_the_old_one_back() {
-    let project = Project::new();
+    let project = Project::staging();
     project.deploy();
     let marker = project.root().join("starting");
     let never = format!("touch {}; exec sleep 60", marker.display());
@@ -226,7 +228,7 @@ fn an_interruption_while_the_new_app_starts_brings_the_old_one_back() {
 
 #[test]
 fn an_interruption_between_two_actions_stops_the_run() {
-    let project = Project::new();
+    let project = Project::staging();
     let asked = Cell::new(0);
     let ran = project.deploy_until(&|| {
         asked.set(asked.get() + 1);
@@ -240,7 +242,7 @@ fn an_interruption_between_two_actions_stops_the_run() {
 
 #[test]
 fn a_port_that_another_program_uses_is_refused_before_anything_changes() {
-    let project = Project::new();
+    let project = Project::staging();
     let port = project.site.base_url.port().unwrap();
     let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let error = LocalPlatform::new(&project.site).unwrap().look().unwrap_err();
@@ -254,7 +256,7 @@ fn a_port_that_another_program_uses_is_refused_before_anything_changes() {
 
 #[test]
 fn an_app_that_crashed_is_replaced() {
-    let project = Project::new();
+    let project = Project::staging();
     project.deploy();
     let app = project.app().running().unwrap().unwrap();
     let kill = std::process::Command::new("kill").args(["-9", &app.pid.to_string()]).status();
@@ -266,7 +268,7 @@ fn an_app_that_crashed_is_replaced() {
 
 #[test]
 fn five_releases_stay() {
-    let project = Project::new();
+    let project = Project::staging();
     for _ in 0..7 {
         let ran = project.deploy();
         assert!(ran.report.failure.is_none(), "{}", failure(&ran));
@@ -281,7 +283,7 @@ fn five_releases_stay() {
 
 #[test]
 fn a_folder_that_cannot_be_written_stops_the_run_before_the_database_changes() {
-    let project = Project::new();
+    let project = Project::staging();
     fs::create_dir_all(project.environment()).unwrap();
     let artifacts = project.root().join(".omnitool/artifacts");
     fs::write(artifacts, "a file where the folder should be").unwrap();
@@ -293,7 +295,7 @@ fn a_folder_that_cannot_be_written_stops_the_run_before_the_database_changes() {
 
 #[test]
 fn a_missing_program_is_named() {
-    let project = Project::new();
+    let project = Project::staging();
     fs::remove_file(project.root().join("programs/migrate-db")).unwrap();
     let ran = project.deploy();
     let error = failure(&ran).replace(&*project.root().to_string_lossy(), "/project");

@@ -6,3 +6,4 @@ mod fake;
 mod local;
 mod plan;
 mod runner;
+mod suite;

@@ -2,7 +2,7 @@
 
 use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    CommandLine, DatabaseState, Plan, ReleaseId, Site, Situation, StagingOptions, Todo,
+    CommandLine, DatabaseState, DeployOptions, Plan, ReleaseId, Site, Situation, Todo,
 };
 
 fn site() -> Site {
@@ -23,7 +23,7 @@ fn release(text: &str) -> ReleaseId {
 fn the_first_deployment_has_nothing_to_back_up() {
     let situation = Situation { serving: None, newest: None, database: DatabaseState::Missing };
     let build = CommandLine::new("cargo", "/project").arguments(["build", "--locked"]);
-    let options = StagingOptions { tests: None, build: Some(build) };
+    let options = DeployOptions { build: Some(build), ..DeployOptions::default() };
     insta::assert_snapshot!(Plan::staging(&site(), &situation, options), @r"
     Deploy release 0001 to staging on the local platform, where nothing serves
       address    http://127.0.0.1:5001/
@@ -69,7 +69,7 @@ fn a_later_deployment_backs_up_first() {
         database: DatabaseState::Present,
     };
     let tests = CommandLine::new("cargo", "/project").arguments(["xtask", "test"]);
-    let options = StagingOptions { tests: Some(tests), build: None };
+    let options = DeployOptions { tests: Some(tests), ..DeployOptions::default() };
     insta::assert_snapshot!(Plan::staging(&site(), &situation, options), @r"
     Deploy release 0009 to staging on the local platform, over release 0007
       address    http://127.0.0.1:5001/
@@ -80,6 +80,7 @@ fn a_later_deployment_backs_up_first() {
                    $ cargo xtask test
     build          build the programs and the release artifact
                    pack the programs and data/ into the release artifact
+                   $ migrate-db --status --env staging --format json
     backup         back up the database
                    $ backup-database --folder /project/data/backups capture --kind before-deploy --release 0009 --env staging --format json
     refresh        copy production's data
@@ -110,7 +111,7 @@ fn a_later_deployment_backs_up_first() {
 fn a_fingerprint_changes_with_what_a_step_does_and_with_nothing_else() {
     let plan = |newest| {
         let situation = Situation { serving: None, newest, database: DatabaseState::Present };
-        Plan::staging(&site(), &situation, StagingOptions { tests: None, build: None })
+        Plan::staging(&site(), &situation, DeployOptions::default())
     };
     let (one, same, other) = (plan(None), plan(None), plan(Some(release("0004"))));
     for ((a, b), c) in one.steps().iter().zip(same.steps()).zip(other.steps()) {

@@ -4,12 +4,12 @@ use std::{cell::Cell, path::PathBuf};
 
 use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Action, ActionError, DatabaseState, Event, Execute, PackArtifactError, Performed, Plan,
-    RunError, RunInfo, RunReport, Sink, Site, Situation, StagingOptions, StepId, StepOutcome,
-    Stream, Watch, WriteJournalError, run,
+    Action, ActionError, DatabaseState, DeployOptions, Event, Execute, PackArtifactError,
+    Performed, Plan, RunError, RunReport, Sink, Site, Situation, StepId, StepOutcome, Stream,
+    Watch, WriteJournalError, run,
 };
 
-use crate::fake::Events;
+use crate::fake::{Events, info};
 
 /// Records actions; the one whose text contains `fails` fails.
 struct Recorder {
@@ -44,7 +44,7 @@ fn plan() -> Plan {
         database_url: DatabaseUrl::sqlite("/x.db".as_ref()),
     };
     let situation = Situation { serving: None, newest: None, database: DatabaseState::Present };
-    Plan::staging(&site, &situation, StagingOptions { tests: None, build: None })
+    Plan::staging(&site, &situation, DeployOptions::default())
 }
 
 fn perform(
@@ -53,8 +53,7 @@ fn perform(
     interrupted: &dyn Fn() -> bool,
 ) -> (RunReport, Vec<String>) {
     let mut recorder = Recorder { performed: Vec::new(), fails };
-    let info = RunInfo { run: "run".to_owned(), user: "ann".to_owned() };
-    let report = run(&plan(), &info, &mut recorder, sink, interrupted);
+    let report = run(&plan(), &info("run"), &mut recorder, sink, interrupted);
     (report, recorder.performed)
 }
 
@@ -98,7 +97,8 @@ fn every_step_runs_or_says_why_not() {
 
 #[test]
 fn after_a_failure_only_the_summary_runs() {
-    let (report, performed) = perform(Some("migrate-db"), &mut Events::default(), &|| false);
+    let (report, performed) =
+        perform(Some("migrate-db --tools"), &mut Events::default(), &|| false);
     insta::assert_snapshot!(outcomes(&report), @r"
     tests skipped: not asked for with --tests
     build done
@@ -133,7 +133,8 @@ fn each_event_says_what_happens_next_or_what_happened() {
     tests ended: []
     build started: 64
     build output: working
-    build ended: ["ok"]
+    build output: working
+    build ended: ["ok", "ok"]
     backup started: 64
     backup output: working
     backup ended: ["ok"]
@@ -173,12 +174,12 @@ fn an_interrupted_run_ends_as_failed() {
     let asked = Cell::new(0);
     let interrupted = || {
         asked.set(asked.get() + 1);
-        asked.get() > 2
+        asked.get() > 3
     };
     let mut events = Events::default();
     let (report, performed) = perform(None, &mut events, &interrupted);
     assert!(matches!(report.failure.unwrap().error, RunError::Interrupted(None)));
-    assert_eq!(performed.len(), 3, "{performed:?}");
+    assert_eq!(performed.len(), 4, "{performed:?}");
     let ended = serde_json::to_string(events.0.last().unwrap()).unwrap();
     assert!(
         ended.contains(r#""status":"failed","step":"config","error":"interrupted""#),
@@ -214,6 +215,9 @@ fn a_run_stops_where_nobody_could_tell_what_it_did() {
         assert_eq!(failure.error.chain(), "cannot write the journal run.jsonl: disk full");
         // The first event is written before anything is done.
         assert!(left > 0 || performed.is_empty(), "{performed:?}");
-        assert!(!performed.iter().any(|action| action.contains("migrate-db")), "{performed:?}");
+        assert!(
+            !performed.iter().any(|action| action.contains("migrate-db --tools")),
+            "{performed:?}"
+        );
     }
 }

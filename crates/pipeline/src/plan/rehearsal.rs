@@ -1,0 +1,78 @@
+//! The plan that tries a release's changes on a copy of the database that nobody sees.
+
+use super::{call, step, summary};
+use crate::{
+    Action, DatabaseState, Place, Plan, ProgramCall, Purpose, ReleaseId, Settings, Site, Situation,
+    StepId, Task, Todo,
+};
+
+/// What is rehearsed.
+#[derive(Clone, Debug)]
+pub struct RehearsalOptions {
+    /// The SHA-256 of the artifact.
+    pub artifact: String,
+    /// The backup; the newest verified one where none is named.
+    pub backup: Option<String>,
+}
+
+impl Plan {
+    /// The plan that restores a backup of `live` into the database of `scratch` and does there what a deployment would do.
+    ///
+    /// `scratch` is the same environment with another database, which is empty or not there yet.
+    pub fn rehearsal(
+        live: &Site,
+        scratch: &Site,
+        situation: &Situation,
+        options: RehearsalOptions,
+    ) -> Self {
+        let RehearsalOptions { artifact, backup } = options;
+        let there = Place::Artifact;
+        let kept = |call: ProgramCall| ProgramCall { purpose: Purpose::Rehearse, ..call };
+        let restore = match situation.database {
+            DatabaseState::Missing => Todo::Skip(format!(
+                "{} has no database yet, so an empty one it is",
+                live.environment
+            )),
+            DatabaseState::Present => {
+                Todo::Run(vec![Action::Program(scratch.restore(there, backup.as_deref()))])
+            }
+        };
+        let steps = vec![
+            step(
+                StepId::Build,
+                "use the artifact that passed staging",
+                Todo::Run(vec![Action::UseArtifact(artifact)]),
+            ),
+            step(StepId::Restore, "make a scratch database from the newest backup", restore),
+            call(StepId::Migrate, "migrate it", kept(scratch.migrate(there))),
+            call(StepId::SyncTools, "sync the tools once more", kept(scratch.sync_tools(there))),
+            call(
+                StepId::PlanAccess,
+                "say what the import would change",
+                kept(scratch.plan_access(there)),
+            ),
+            call(
+                StepId::ImportAccess,
+                "import who may use what",
+                kept(scratch.import_access(there)),
+            ),
+            call(StepId::Verify, "check the database", kept(scratch.verify(there))),
+            summary(),
+        ];
+        let release = ReleaseId::after(situation.newest);
+        Self {
+            task: Task::Rehearsal,
+            heading: format!(
+                "Rehearse release {release} of {} on a copy of its database",
+                live.environment
+            ),
+            site: scratch.clone(),
+            situation: *situation,
+            release,
+            variables: scratch.variables(),
+            steps,
+            // No hooks either: they are for what somebody sees.
+            settings: Settings::default(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The plans that go back.
+
+use super::{call, step, summary};
+use crate::{Action, Hook, Place, Plan, ReleaseId, Settings, Site, Situation, StepId, Task, Todo};
+
+/// What goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RollbackChoice {
+    /// An older release serves again.
+    Code {
+        /// That release.
+        to: ReleaseId,
+    },
+    /// The newest migrations are undone.
+    Schema {
+        /// How many.
+        count: u16,
+    },
+    /// The database is put back to a backup.
+    Data {
+        /// The backup; the newest verified one where none is named.
+        backup: Option<String>,
+    },
+}
+
+impl Plan {
+    /// The plan that goes back as `choice` says. `place` is where the programs are that know the database's schema.
+    pub fn rollback(
+        site: &Site,
+        situation: &Situation,
+        choice: &RollbackChoice,
+        place: Place,
+        hooks: &[Hook],
+    ) -> Self {
+        let serving = situation.serving.or(situation.newest);
+        let (release, what, action) = match choice {
+            RollbackChoice::Code { to } => {
+                (*to, format!("the code to release {to}"), Action::Activate(*to))
+            }
+            RollbackChoice::Schema { count } => (
+                serving.unwrap_or_else(|| ReleaseId::after(None)),
+                format!("the schema by {count} migration{}", if *count == 1 { "" } else { "s" }),
+                Action::Program(site.revert(place, *count)),
+            ),
+            RollbackChoice::Data { backup } => (
+                serving.unwrap_or_else(|| ReleaseId::after(None)),
+                format!("the data to {}", backup.as_deref().unwrap_or("the newest backup")),
+                Action::Program(site.restore(place, backup.as_deref())),
+            ),
+        };
+        let mut steps = vec![step(StepId::Rollback, "go back", Todo::Run(vec![action]))];
+        match choice {
+            RollbackChoice::Code { to } => {
+                steps.push(call(StepId::Smoke, "check the running app", site.smoke(place, *to)));
+            }
+            // The checks are those of the newest code, whose schema this is no more.
+            RollbackChoice::Schema { .. } => {}
+            RollbackChoice::Data { .. } => {
+                steps.push(call(StepId::Verify, "check the database", site.verify(place)));
+            }
+        }
+        steps.push(summary());
+        Self {
+            task: Task::Rollback,
+            heading: format!(
+                "Roll back {} on the {} platform: {what}",
+                site.environment, site.platform
+            ),
+            site: site.clone(),
+            situation: *situation,
+            release,
+            variables: site.variables(),
+            steps,
+            settings: Settings::default(),
+        }
+        .arranged(hooks)
+    }
+}

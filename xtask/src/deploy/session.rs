@@ -1,0 +1,132 @@
+//! A run on an environment that is held: its lock, its journal, and who is told of its events.
+
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use omnitool_cli::{Failure, Interrupt, print};
+use omnitool_pipeline::{
+    Aftermath, ArtifactSource, Continuation, DeployLock, Executor, History, Holder, Journal,
+    LocalPlatform, Plan, ReleaseId, Revision, RunInfo, RunReport, Sink, Sinks, Site, Situation,
+    run as run_plan,
+};
+
+use crate::{
+    project::{Project, host, look, user},
+    terminal::{Terminal, heading, print_credentials},
+};
+
+/// An environment that is held for a run.
+pub(crate) struct Session<'a> {
+    project: &'a Project,
+    site: Site,
+    platform: LocalPlatform,
+    folder: PathBuf,
+    id: String,
+    revision: Option<Revision>,
+    interrupt: Interrupt,
+    lock: DeployLock,
+}
+
+/// What a run left.
+pub(crate) struct Ran {
+    pub(crate) id: String,
+    pub(crate) report: RunReport,
+    pub(crate) aftermath: Aftermath,
+    pub(crate) serving: Option<ReleaseId>,
+    /// Where to look, as text.
+    pub(crate) places: String,
+}
+
+impl<'a> Session<'a> {
+    /// Holds the environment of `site` for a new run, waiting for it as `waiting` says.
+    pub(crate) fn begin(
+        project: &'a Project,
+        site: &Site,
+        waiting: Option<Option<std::time::Duration>>,
+    ) -> Result<Self, Failure> {
+        let platform = LocalPlatform::new(site)?;
+        let folder = LocalPlatform::folder(project.root(), site);
+        let id = format!("{}-{}", Utc::now().format("%Y%m%d-%H%M%S"), std::process::id());
+        let revision = project.revision();
+        let interrupt = Interrupt::install()?;
+        let commit = revision.as_ref().map(|revision| revision.commit.clone());
+        let lock = project.lock(&folder, &id, commit, waiting.map(|limit| (limit, &interrupt)))?;
+        let site = site.clone();
+        Ok(Self { project, site, platform, folder, id, revision, interrupt, lock })
+    }
+
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(crate) fn revision(&self) -> Option<&Revision> {
+        self.revision.as_ref()
+    }
+
+    pub(crate) fn look(&self) -> Result<Situation, Failure> {
+        look(&self.platform)
+    }
+
+    /// The run that held the environment before and died.
+    pub(crate) fn left_behind(&self) -> Option<&Holder> {
+        self.lock.left_behind()
+    }
+
+    /// The environment's runs.
+    pub(crate) fn history(&self) -> Result<History, Failure> {
+        Ok(History::read(&self.folder.join("runs"))?)
+    }
+
+    pub(crate) fn journal_file(&self, run: &str) -> PathBuf {
+        self.folder.join("runs").join(format!("{run}.jsonl"))
+    }
+
+    /// Runs `plan`, and shows its steps. Whoever else wants to know of its events is added here.
+    pub(crate) fn run(
+        self,
+        plan: &Plan,
+        continues: Option<Continuation>,
+        programs: &Path,
+    ) -> Result<Ran, Failure> {
+        let Self { project, site: _, mut platform, folder, id, revision, interrupt, lock } = self;
+        let log = platform.app().log().to_owned();
+        let source = ArtifactSource {
+            programs: programs.to_owned(),
+            root: project.root().to_owned(),
+            revision: revision.clone(),
+        };
+        let mut executor = Executor::new(plan, &id, &mut platform, source, project.artifacts());
+        if let Some(continues) = &continues {
+            executor.take_over(continues).map_err(|error| {
+                let environment = plan.site().environment;
+                Failure::refused(error)
+                    .hint(format!("deploy again: cargo xtask deploy-{environment}"))
+            })?;
+        }
+        let info = RunInfo { run: id.clone(), user: user(), host: host(), revision, continues };
+        let mut terminal = Terminal::new();
+        let others: Vec<&mut dyn Sink> = vec![&mut terminal];
+        let mut sinks = Sinks::new(Journal::create(&folder.join("runs"), &id)?, others);
+        let report = run_plan(plan, &info, &mut executor, &mut sinks, &|| interrupt.is_set());
+        let (aftermath, serving) = executor.finish();
+        let places = format!(
+            "{}  {:<10} {}\n  {:<10} {}\n",
+            heading("Where to look"),
+            "log",
+            project.shown(&log),
+            "journal",
+            project.shown(sinks.journal().path()),
+        );
+        terminal.finish()?;
+        // First, since nothing else can show them again.
+        print_credentials(&aftermath)?;
+        drop(lock);
+        Ok(Ran { id, report, aftermath, serving, places })
+    }
+}
+
+/// Says that a run before this one died, and how to go on with it.
+pub(crate) fn tell_of_the_dead(session: &Session<'_>) -> Result<(), Failure> {
+    let Some(holder) = session.left_behind() else { return Ok(()) };
+    print(&format!("note: {holder}, died; this is a new run (--resume goes on with that one)\n"))
+}
