@@ -82,7 +82,8 @@ pub(crate) fn run(
         Failure::failed(error).hint("say where to listen: --listen 127.0.0.1:5000")
     })?;
     let front = if dyno.is_some() { Front::HerokuRouter } else { Front::Nothing };
-    let app = App::new(Settings { environment, release: args.release, database_url, front });
+    let settings = Settings { front, ..Settings::new(environment, args.release, database_url) };
+    let app = App::new(settings);
     omnitool_web::block_on(async {
         // Before anybody learns that the app is ready, so that a signal at once ends it in order, too.
         let interruption = omnitool_web::interruption()?;

@@ -10,8 +10,18 @@ use std::{
 use crate::definition::{File, RawDeprecation};
 
 /// The app's own pages, which a tool at their route would never be reached behind; also everything below them.
-pub const RESERVED_ROUTES: [&str; 6] =
-    ["/", "/login", "/logout", "/dashboard", "/health", "/static"];
+pub const RESERVED_ROUTES: [&str; 10] = [
+    "/",
+    "/login",
+    "/logout",
+    "/dashboard",
+    "/account",
+    "/admin",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/static",
+];
 
 /// Everything that is wrong with a file, by line.
 #[derive(Clone, Debug, PartialEq, Eq)]

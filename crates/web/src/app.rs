@@ -2,10 +2,8 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,14 +19,20 @@ use omnitool_database::{
     pool::{self, Pool},
 };
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_tool_registry::Definitions;
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use crate::{
-    asset,
+    account, admin, asset,
     attempts::Attempts,
     cookie::{self, Kind, Scheme},
+    deployment::Deployments,
     error::PageError,
+    form::Destination,
     frame, handler, health,
+    metrics::{self, Metrics},
+    page::Login,
     session::{self, Viewer},
     token::Token,
 };
@@ -51,6 +55,35 @@ pub struct Settings {
     pub database_url: DatabaseUrl,
     /// What stands between the app and its visitors.
     pub front: Front,
+    /// The tools' definitions, which say what is deprecated; without them nothing is said about that.
+    pub definitions: Option<Definitions>,
+    /// The folder with the environments' committed export files, which the access matrix is compared with.
+    pub access_files: Option<PathBuf>,
+    /// Reads what the page of deployments shows.
+    pub deployments: Option<Arc<dyn Deployments>>,
+    /// Whoever knows it may read `/metrics` from elsewhere than this machine.
+    pub metrics_token: Option<SecretString>,
+}
+
+impl Settings {
+    /// An app that talks to its visitors directly and reads nothing but its database.
+    #[must_use]
+    pub fn new(
+        environment: EnvironmentName,
+        release: impl Into<String>,
+        database_url: DatabaseUrl,
+    ) -> Self {
+        Self {
+            environment,
+            release: release.into(),
+            database_url,
+            front: Front::Nothing,
+            definitions: None,
+            access_files: None,
+            deployments: None,
+            metrics_token: None,
+        }
+    }
 }
 
 /// What stands between the app and its visitors.
@@ -74,7 +107,7 @@ struct Inner {
     /// Bounds how many passwords are checked at once: each takes a core for tens of milliseconds, and 19 MiB.
     hashing: Arc<Semaphore>,
     attempts: Attempts,
-    server_errors: AtomicU64,
+    metrics: Metrics,
 }
 
 /// A request's visitor, as far as the request alone tells.
@@ -105,7 +138,7 @@ impl App {
             connections: Arc::new(Semaphore::new(CONNECTIONS as usize)),
             hashing: Arc::new(Semaphore::new(cores)),
             attempts: Attempts::default(),
-            server_errors: AtomicU64::new(0),
+            metrics: Metrics::default(),
         }))
     }
 
@@ -121,12 +154,13 @@ impl App {
         &self.0.attempts
     }
 
-    pub(crate) fn count_server_error(&self) {
-        self.0.server_errors.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
-    pub(crate) fn server_errors(&self) -> u64 {
-        self.0.server_errors.load(Ordering::Relaxed)
+    /// How many connections to the database are in use.
+    pub(crate) fn busy_connections(&self) -> usize {
+        CONNECTIONS as usize - self.0.connections.available_permits()
     }
 
     /// Runs `body` with a connection, on a thread that may block.
@@ -159,6 +193,28 @@ impl App {
             body(conn, viewer)
         })
         .await
+    }
+
+    /// Runs `body` with a connection and the admin who is logged in. Others learn nothing about the page but that it is
+    /// not for them.
+    pub(crate) async fn with_admin<T: Send + 'static>(
+        &self,
+        visit: &Visit,
+        here: Destination,
+        body: impl FnOnce(&mut AnyConnection, &Viewer) -> Result<T, PageError> + Send + 'static,
+    ) -> Result<(Login, T), PageError> {
+        let (viewer, result) = self
+            .with_visitor(visit, |conn, viewer| {
+                let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
+                if !viewer.is_admin {
+                    return Err(PageError::Forbidden);
+                }
+                let result = body(conn, &viewer)?;
+                Ok((viewer, result))
+            })
+            .await?;
+        let form_token = visit.session.as_ref().map(Token::form_token).unwrap_or_default();
+        Ok((Login { viewer, form_token }, result))
     }
 
     /// Runs `body`, which hashes a password, when its turn has come.
@@ -209,7 +265,12 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/login", get(handler::login_page).post(handler::log_in))
         .route("/logout", post(handler::log_out))
         .route("/dashboard", get(handler::dashboard))
+        .route("/account", get(account::show))
+        .route("/account/password", post(account::change_password))
+        .merge(admin::routes())
         .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .route("/static/{name}", get(asset::asset))
         // The tools' routes are in the database.
         .fallback_service(get(handler::tool).with_state(app.clone()))

@@ -9,7 +9,7 @@ use omnitool_tool_access as access;
 use serde::Serialize;
 
 use crate::{
-    app::{CONNECTION_WAIT, Front, Settings},
+    app::{CONNECTION_WAIT, Settings},
     error::chain,
     page, store,
 };
@@ -71,12 +71,8 @@ pub fn check<E: std::error::Error>(
 }
 
 fn templates(environment: Option<EnvironmentName>) -> Result<String, String> {
-    let settings = Settings {
-        environment: environment.unwrap_or(EnvironmentName::Local),
-        release: "<script>".to_owned(),
-        database_url: DatabaseUrl::sqlite("check.db".as_ref()),
-        front: Front::Nothing,
-    };
+    let environment = environment.unwrap_or(EnvironmentName::Local);
+    let settings = Settings::new(environment, "<script>", DatabaseUrl::sqlite("check.db".as_ref()));
     let pages = page::samples(&settings);
     for (name, page) in &pages {
         if !page.starts_with("<!DOCTYPE html>") || !page.ends_with("</html>") {
@@ -168,6 +164,6 @@ mod tests {
 
     #[test]
     fn every_page_is_whole_and_escapes_what_it_shows() {
-        assert_eq!(templates(None), Ok("6 pages rendered".to_owned()));
+        assert_eq!(templates(None), Ok("21 pages rendered".to_owned()));
     }
 }

@@ -1,14 +1,14 @@
 //! Answers that are no success.
 
-use std::{error::Error, time::Duration};
+use std::{borrow::Cow, error::Error, time::Duration};
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
-use omnitool_tool_access::QueryAccessError;
+use omnitool_tool_access::{ExplainError, ExportError, QueryAccessError};
 
-use crate::form::Destination;
+use crate::{form::Destination, password::HashPasswordError, user::CreateUserError};
 
 /// Why a request gets another page than it asked for.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +23,25 @@ pub(crate) enum PageError {
     ForeignForm,
     #[error("the form cannot be read")]
     MalformedForm(StatusCode),
+    /// What was asked for cannot be done, and why, for the visitor.
+    #[error("refused: {text}")]
+    Refused { title: &'static str, text: String },
     #[error("no connection to the database")]
     Connect(#[from] r2d2::Error),
     #[error("the database refused a query")]
     Query(#[from] diesel::result::Error),
     #[error("the database refused to say who may use what")]
     Access(#[from] QueryAccessError),
+    #[error("the database refused to say why somebody may use something")]
+    Explain(#[source] ExplainError),
+    #[error("cannot export who may use what")]
+    Export(#[from] ExportError),
+    #[error("cannot write what was exported")]
+    Write(#[from] std::io::Error),
+    #[error("cannot hash a password")]
+    Hash(#[from] HashPasswordError),
+    #[error("cannot make the user")]
+    CreateUser(#[source] CreateUserError),
     #[error("cannot read which migrations are applied")]
     Schema(#[source] omnitool_database::migration::MigrateError),
     #[error("the system gives no random numbers")]
@@ -42,10 +55,10 @@ pub(crate) enum PageError {
 }
 
 /// What an error page says; the frame around all routes makes the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Explanation {
     pub(crate) title: &'static str,
-    pub(crate) text: &'static str,
+    pub(crate) text: Cow<'static, str>,
 }
 
 impl PageError {
@@ -55,12 +68,18 @@ impl PageError {
             Self::Forbidden | Self::ForeignForm => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MalformedForm(status) => *status,
+            Self::Refused { .. } => StatusCode::CONFLICT,
             Self::Connect(_)
             | Self::Query(_)
             | Self::Access(_)
+            | Self::Explain(_)
+            | Self::Export(_)
+            | Self::CreateUser(_)
             | Self::Schema(_)
             | Self::TooSlow(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Random(_) | Self::Task(_) | Self::Queue(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Random(_) | Self::Task(_) | Self::Queue(_) | Self::Hash(_) | Self::Write(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 }
@@ -77,7 +96,11 @@ impl IntoResponse for PageError {
             }
             Self::ForeignForm => {
                 let title = "This form is no longer valid";
-                let text = "Go back, reload the page and send it again.";
+                let text = "Go back, reload the page and send it again.".into();
+                (status, axum::Extension(Explanation { title, text })).into_response()
+            }
+            Self::Refused { title, text } => {
+                let text = text.clone().into();
                 (status, axum::Extension(Explanation { title, text })).into_response()
             }
             _ => status.into_response(),
@@ -112,7 +135,7 @@ impl Explanation {
             }
             _ => ("This request cannot be understood", "Go back and try again."),
         };
-        Self { title, text }
+        Self { title, text: text.into() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     Form,
-    extract::{FromRequest, FromRequestParts as _, Request},
+    extract::{FromRequest, FromRequestParts as _, Request as HttpRequest},
     http::{HeaderMap, StatusCode},
     response::IntoResponse as _,
 };
@@ -11,7 +11,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     app::{App, Visit},
+    change::{Request, Selection, Wish},
     error::PageError,
+    store::user::{Filter, Show},
+    user_change::ActionName,
 };
 
 /// A form that was sent from one of our pages to the visitor whom it was made for. Every handler of a POST takes one.
@@ -42,22 +45,126 @@ pub(crate) struct EmptyForm {
     form_token: String,
 }
 
-impl FormToken for LoginForm {
-    fn form_token(&self) -> &str {
-        &self.form_token
+/// A user's own new password.
+#[derive(Deserialize)]
+pub(crate) struct PasswordForm {
+    form_token: String,
+    pub(crate) current: SecretString,
+    pub(crate) new: SecretString,
+    pub(crate) again: SecretString,
+}
+
+/// A change of who may use a tool. Without a fingerprint, what it would do is asked for; with one, it is to be done.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct AccessForm {
+    form_token: String,
+    pub(crate) tool: i64,
+    pub(crate) wish: Wish,
+    /// Names, one per line.
+    #[serde(default)]
+    pub(crate) users: String,
+    /// Whom the change is about: the named ones, or those whom the filter matches.
+    #[serde(default)]
+    pub(crate) scope: Scope,
+    #[serde(default)]
+    pub(crate) q: String,
+    #[serde(default)]
+    pub(crate) show: Show,
+    #[serde(default)]
+    pub(crate) reason: String,
+    #[serde(default)]
+    pub(crate) fingerprint: String,
+}
+
+/// Whom a change is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scope {
+    #[default]
+    Named,
+    Matching,
+}
+
+/// The way back from a change of who may use a tool.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct UndoForm {
+    form_token: String,
+    #[serde(default)]
+    pub(crate) reason: String,
+    #[serde(default)]
+    pub(crate) fingerprint: String,
+}
+
+/// A change of a user; a fingerprint means the same as in [`AccessForm`].
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct UserForm {
+    form_token: String,
+    pub(crate) action: ActionName,
+    #[serde(default)]
+    pub(crate) value: String,
+    #[serde(default)]
+    pub(crate) fingerprint: String,
+}
+
+/// A user to be made. What `confirmed` holds is of no importance, only that it is not empty.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NewUserForm {
+    form_token: String,
+    pub(crate) username: String,
+    #[serde(default)]
+    pub(crate) email: String,
+    #[serde(default)]
+    pub(crate) admin: String,
+    #[serde(default)]
+    pub(crate) confirmed: String,
+}
+
+macro_rules! form_token {
+    ($($form:ty),+ $(,)?) => {
+        $(
+            impl FormToken for $form {
+                fn form_token(&self) -> &str {
+                    &self.form_token
+                }
+            }
+        )+
+    };
+}
+
+form_token!(LoginForm, EmptyForm, PasswordForm, AccessForm, UndoForm, UserForm, NewUserForm);
+
+impl AccessForm {
+    /// What is asked for.
+    pub(crate) fn request(&self) -> Request {
+        let selection = match self.scope {
+            Scope::Matching => {
+                Selection::Matching(Filter { text: self.q.trim().to_owned(), show: self.show })
+            }
+            Scope::Named => {
+                let names: Vec<String> = self
+                    .users
+                    .lines()
+                    .map(str::trim)
+                    .filter(|name| !name.is_empty())
+                    .map(ToOwned::to_owned)
+                    .collect();
+                if names.is_empty() { Selection::Nobody } else { Selection::Named(names) }
+            }
+        };
+        Request::Wish { tool_id: self.tool, wish: self.wish, selection }
     }
 }
 
-impl FormToken for EmptyForm {
-    fn form_token(&self) -> &str {
-        &self.form_token
-    }
+/// A text that was typed, where there is one.
+pub(crate) fn given(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (!text.is_empty()).then_some(text)
 }
 
 impl<T: FormToken + DeserializeOwned> FromRequest<App> for Posted<T> {
     type Rejection = PageError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, PageError> {
+    async fn from_request(request: HttpRequest, app: &App) -> Result<Self, PageError> {
         if comes_from_elsewhere(request.headers()) {
             return Err(PageError::ForeignForm);
         }
@@ -66,7 +173,7 @@ impl<T: FormToken + DeserializeOwned> FromRequest<App> for Posted<T> {
             Ok(visit) => visit,
             Err(never) => match never {},
         };
-        let request = Request::from_parts(parts, body);
+        let request = HttpRequest::from_parts(parts, body);
         let Form(form) = Form::<T>::from_request(request, app).await.map_err(|rejection| {
             match rejection.into_response().status() {
                 // The field that proves where the form comes from is among the missing ones.

@@ -54,10 +54,12 @@ pub(crate) async fn frame(State(app): State<App>, request: Request, next: Next) 
     let status = response.status();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _entered = span.enter();
-    let frequent = path == "/health" || path.starts_with("/static/");
+    let is_probe = matches!(&*path, "/health" | "/ready" | "/metrics");
+    let frequent = is_probe || path.starts_with("/static/");
     // An unwell app says so at /health with a 503, which is no error of the app's.
-    if status.is_server_error() && path != "/health" {
-        app.count_server_error();
+    let is_failure = status.is_server_error() && !is_probe;
+    app.metrics().count_request(status, started.elapsed(), is_failure);
+    if is_failure {
         tracing::error!(%client, duration_ms, "{method} {path} answered {}", status.as_u16());
     } else if frequent {
         tracing::debug!(%client, duration_ms, "{method} {path} answered {}", status.as_u16());
@@ -118,9 +120,9 @@ fn add_error_page(app: &App, response: &mut Response, id: &str) {
     if !(status.is_client_error() || status.is_server_error()) || has_page {
         return;
     }
-    let explanation = response.extensions().get::<Explanation>().copied();
+    let explanation = response.extensions().get::<Explanation>().cloned();
     let explanation = explanation.unwrap_or_else(|| Explanation::of(status));
-    let page = page::error(app.settings(), status, explanation, id);
+    let page = page::error(app.settings(), status, &explanation, id);
     *response.body_mut() = Body::from(page.into_string());
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
@@ -158,12 +160,8 @@ mod tests {
 
     /// The app, and its answer to a request of `path`, one of a few routes that misbehave.
     async fn answer_of(path: &str) -> (App, Response) {
-        let app = App::new(Settings {
-            environment: EnvironmentName::Local,
-            release: "0001".to_owned(),
-            database_url: DatabaseUrl::sqlite("none.db".as_ref()),
-            front: Front::Nothing,
-        });
+        let url = DatabaseUrl::sqlite("none.db".as_ref());
+        let app = App::new(Settings::new(EnvironmentName::Local, "0001", url));
         let router = Router::new()
             .route("/panics", get(crash))
             .route("/hangs", get(std::future::pending::<StatusCode>))
@@ -177,7 +175,7 @@ mod tests {
     async fn a_panic_is_a_page_that_names_the_request_and_is_counted() {
         let (app, response) = answer_of("/panics").await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(app.server_errors(), 1);
+        assert_eq!(app.metrics().server_errors(), 1);
         let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         let page = String::from_utf8(body.to_vec()).unwrap();
@@ -191,6 +189,6 @@ mod tests {
         let (app, response) = answer_of("/hangs").await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(started.elapsed().as_secs(), TIME_LIMIT.as_secs());
-        assert_eq!(app.server_errors(), 1);
+        assert_eq!(app.metrics().server_errors(), 1);
     }
 }

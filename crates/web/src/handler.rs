@@ -1,6 +1,6 @@
 //! What each page does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::{
     Form,
@@ -22,10 +22,14 @@ use crate::{
     page::{self, Login, LoginProblem},
     password::{self, Verdict},
     session::{self, Viewer},
-    store,
+    store::{self, CredentialRow},
     token::Token,
     user,
 };
+
+/// A refused login is answered no sooner: how long the answer takes must not tell who exists, nor whose hash is of which
+/// kind. Waiting occupies no thread.
+const REFUSAL_TIME: Duration = Duration::from_millis(500);
 
 /// The query of the login page.
 #[derive(Default, Deserialize)]
@@ -74,7 +78,8 @@ pub(crate) async fn log_in(
         let shown = if username.chars().count() <= user::MAX_USERNAME { &*username } else { "" };
         show_login(&app, &visit, status, next.as_ref(), shown, Some(problem))
     };
-    let attempt = match app.attempts().begin(visit.address, &username, Instant::now()) {
+    let started = Instant::now();
+    let attempt = match app.attempts().begin(visit.address, &username, started) {
         Ok(attempt) => attempt,
         Err(TooMany { retry_after }) => {
             tracing::warn!(client = %visit.address, "too many attempts to log in");
@@ -96,16 +101,34 @@ pub(crate) async fn log_in(
     // Checked in any case: how long the answer takes must not tell who exists or is active.
     let verdict = {
         let hash = credential.as_ref().map(|row| row.password_hash.clone());
+        let password = password.clone();
         app.hash(move || password::verify(&password, hash.as_deref())).await?
     };
-    let user_id = match credential {
-        Some(row) if row.is_active && verdict == Verdict::Right => row.user_id,
-        _ => return refuse(StatusCode::UNAUTHORIZED, LoginProblem::Wrong),
+    let credential = match credential {
+        Some(row) if row.is_active && verdict != Verdict::Wrong => row,
+        _ => {
+            app.metrics().count_login(false);
+            // Hashes of the Python system take another time to check than ours.
+            tokio::time::sleep_until((started + REFUSAL_TIME).into()).await;
+            return refuse(StatusCode::UNAUTHORIZED, LoginProblem::Wrong);
+        }
     };
     app.attempts().succeeded(attempt);
+    app.metrics().count_login(true);
+    let new_hash = match verdict {
+        Verdict::RightButOld => Some(app.hash(move || password::rehash(password)).await??),
+        Verdict::Right | Verdict::Wrong => None,
+    };
     let token = Token::generate()?;
     let (opened, before) = (token.clone(), visit.session.clone());
-    app.database(move |conn| Ok(session::open(conn, user_id, &opened, before.as_ref())?)).await?;
+    app.database(move |conn| {
+        let CredentialRow { user_id, password_hash, is_active: _ } = credential;
+        if let Some(hash) = new_hash {
+            store::user::replace_password_hash(conn, user_id, &password_hash, &hash)?;
+        }
+        Ok(session::open(conn, user_id, &opened, before.as_ref())?)
+    })
+    .await?;
     let (environment, scheme) = (app.environment(), visit.scheme);
     let seconds = Some(session::LIFETIME.num_seconds());
     let cookies = AppendHeaders([
@@ -145,16 +168,24 @@ pub(crate) async fn dashboard(
     Ok(page::dashboard(app.settings(), login.as_ref(), &tools, &query))
 }
 
+/// Tools of `data/tools.toml` that are pages of the app itself. Access to the tool is asked first; the page then asks
+/// whether the viewer is an admin.
+const OWN_PAGES: [(&str, &str); 3] = [
+    ("/user_management", "/admin/users"),
+    ("/my_profile", "/account"),
+    ("/audit_log", "/admin/history"),
+];
+
 /// The built-in page of the tool at this path.
 pub(crate) async fn tool(
     State(app): State<App>,
     visit: Visit,
     uri: Uri,
-) -> Result<Markup, PageError> {
+) -> Result<Response, PageError> {
     let (here, route) = (here(&uri), uri.path().to_owned());
     let (viewer, tool) = app
         .with_visitor(&visit, move |conn, viewer| {
-            let candidates = store::list_tools_at(conn, &route)?;
+            let candidates = store::tool::list_tools_at(conn, &route)?;
             if candidates.is_empty() {
                 return Err(PageError::NotFound);
             }
@@ -167,7 +198,11 @@ pub(crate) async fn tool(
             Err(PageError::Forbidden)
         })
         .await?;
-    Ok(page::tool(app.settings(), login(&visit, Some(viewer)).as_ref(), &tool))
+    if let Some((_, page)) = OWN_PAGES.into_iter().find(|(route, _)| *route == tool.route) {
+        return Ok(Redirect::to(page).into_response());
+    }
+    let login = login(&visit, Some(viewer));
+    Ok(page::tool(app.settings(), login.as_ref(), &tool).into_response())
 }
 
 /// The login page, with the cookie that its form is tied to where the browser has none.
@@ -200,7 +235,8 @@ fn to(next: Option<&Destination>) -> Response {
     Redirect::to(next.map_or("/dashboard", Destination::as_str)).into_response()
 }
 
-fn here(uri: &Uri) -> Destination {
+/// The page that was asked for, to come back to after a login.
+pub(crate) fn here(uri: &Uri) -> Destination {
     let page = uri.path_and_query().map_or("/", |page| page.as_str());
     Destination::parse(page).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `/health`: what smoke tests and monitors ask.
+//! `/health` and `/ready`: what smoke tests, monitors and platforms ask.
 
 use std::time::Duration;
 
@@ -7,13 +7,14 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use omnitool_database::migration;
+use omnitool_database::migration::{self, CheckSchemaError, MigrateError};
 use omnitool_environment::EnvironmentName;
 use serde::Serialize;
 
 use crate::{
     app::App,
     error::{PageError, chain},
+    store,
 };
 
 /// How long the database may take to answer.
@@ -32,13 +33,7 @@ struct Health<'a> {
 }
 
 pub(crate) async fn health(State(app): State<App>) -> Response {
-    let question = app.database(|conn| {
-        let status = migration::status(conn).map_err(|error| match error {
-            migration::MigrateError::Read(error) => PageError::Query(error),
-            other => PageError::Schema(other),
-        })?;
-        Ok(status.schema_version().map(ToOwned::to_owned))
-    });
+    let question = app.database(|conn| Ok(store::schema_version(conn)?));
     let (code, status, database, schema_version) =
         match tokio::time::timeout(TIME_LIMIT, question).await {
             Ok(Ok(version)) => (StatusCode::OK, "ok", "ok", version),
@@ -58,9 +53,50 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
         schema_version,
         database,
         environment: settings.environment,
-        server_errors: app.server_errors(),
+        server_errors: app.metrics().server_errors(),
     };
-    match serde_json::to_string(&health) {
+    json(code, &health)
+}
+
+/// Whether requests may be sent here.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    status: &'static str,
+    database: &'static str,
+    /// Whether the database's schema is the one of this build.
+    schema: &'static str,
+}
+
+/// 503 where the database does not answer, or migrations are pending.
+pub(crate) async fn ready(State(app): State<App>) -> Response {
+    let question = app.database(|conn| match migration::check_current(conn) {
+        Ok(_) => Ok("current"),
+        Err(CheckSchemaError::Pending { .. }) => Ok("behind"),
+        Err(CheckSchemaError::Read(MigrateError::Newer { .. })) => Ok("newer"),
+        Err(CheckSchemaError::Read(MigrateError::Read(error))) => Err(PageError::Query(error)),
+        Err(CheckSchemaError::Read(error)) => Err(PageError::Schema(error)),
+        Err(_) => Ok("unknown"),
+    });
+    let (database, schema) = match tokio::time::timeout(TIME_LIMIT, question).await {
+        Ok(Ok(schema)) => ("ok", schema),
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "the app is not ready: {error}");
+            ("unavailable", "unknown")
+        }
+        Err(_) => ("no answer in time", "unknown"),
+    };
+    // The release before serves on the schema of the next one, from its release phase on until it is replaced.
+    let is_ready = database == "ok" && matches!(schema, "current" | "newer");
+    let (code, status) = if is_ready {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    json(code, &Readiness { status, database, schema })
+}
+
+fn json(code: StatusCode, content: &impl Serialize) -> Response {
+    match serde_json::to_string(content) {
         Ok(text) => (code, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -1,15 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod account;
+mod admin;
 mod app;
 mod asset;
 mod attempts;
+mod change;
 pub mod check;
+mod comparison;
 mod cookie;
+pub mod deployment;
 mod error;
 mod form;
 mod frame;
 mod handler;
 mod health;
+mod metrics;
 mod page;
 mod password;
 mod server;
@@ -17,6 +23,7 @@ mod session;
 mod store;
 mod token;
 mod user;
+mod user_change;
 
 pub use app::{App, Front, Settings};
 pub use password::{HashPasswordError, InvalidPasswordError, Password};

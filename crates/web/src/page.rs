@@ -1,14 +1,27 @@
 //! The pages. Whatever is put into them is escaped.
 
-use std::time::Duration;
+pub(crate) mod account;
+pub(crate) mod change;
+pub(crate) mod deployment;
+pub(crate) mod history;
+pub(crate) mod matrix;
+mod sample;
+pub(crate) mod tool;
+pub(crate) mod user;
+
+pub(crate) use sample::samples;
+
+use std::{fmt::Write as _, time::Duration};
 
 use axum::http::StatusCode;
+use chrono::NaiveDateTime;
 use maud::{DOCTYPE, Markup, html};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_access::Tool;
 
 use crate::{
-    app::Settings, asset, error::Explanation, form::Destination, session::Viewer, store::ToolRow,
+    app::Settings, asset, error::Explanation, form::Destination, session::Viewer,
+    store::tool::ToolRow,
 };
 
 /// Whoever is logged in, with what a page needs for the way out.
@@ -125,7 +138,7 @@ pub(crate) fn dashboard(
 
 /// The built-in page of a tool.
 pub(crate) fn tool(settings: &Settings, login: Option<&Login>, tool: &ToolRow) -> Markup {
-    let ToolRow { id: _, name, description } = tool;
+    let ToolRow { name, description, .. } = tool;
     let body = html! {
         p { a href="/dashboard" { "Your tools" } }
         h1 { (name) }
@@ -138,7 +151,7 @@ pub(crate) fn tool(settings: &Settings, login: Option<&Login>, tool: &ToolRow) -
 pub(crate) fn error(
     settings: &Settings,
     status: StatusCode,
-    explanation: Explanation,
+    explanation: &Explanation,
     id: &str,
 ) -> Markup {
     let Explanation { title, text } = explanation;
@@ -153,34 +166,68 @@ pub(crate) fn error(
     layout(settings, title, None, &body)
 }
 
-/// Every page, made from samples, for `omnitool check`.
-pub(crate) fn samples(settings: &Settings) -> Vec<(&'static str, String)> {
-    let hostile = "<script>alert(1)</script>\"'&".to_owned();
-    let login_sample = Login {
-        viewer: Viewer { id: 1, username: hostile.clone(), is_admin: true },
-        form_token: hostile.clone(),
-    };
-    let login_sample = Some(&login_sample);
-    let tools = [Tool {
-        id: 1,
-        name: hostile.clone(),
-        description: hostile.clone(),
-        route: hostile.clone(),
-    }];
-    let row = ToolRow { id: 1, name: hostile.clone(), description: hostile.clone() };
-    let failed = StatusCode::INTERNAL_SERVER_ERROR;
-    let next = Destination::default();
-    let wrong = LoginProblem::Wrong;
-    let pages = [
-        ("home", home(settings, login_sample)),
-        ("login", login(settings, &hostile, Some(&next), &hostile, Some(&wrong))),
-        ("dashboard", dashboard(settings, login_sample, &tools, "script")),
-        ("empty dashboard", dashboard(settings, login_sample, &[], &hostile)),
-        ("tool", tool(settings, login_sample, &row)),
-        ("error", error(settings, failed, Explanation::of(failed), &hostile)),
-    ];
-    pages.into_iter().map(|(name, page)| (name, page.into_string())).collect()
+/// Something to say on top of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Done(&'static str),
+    Wrong(&'static str),
 }
+
+fn notice(notice: Option<&Notice>) -> Markup {
+    html! {
+        @match notice {
+            Some(Notice::Done(text)) => p.done #notice role="status" { (text) },
+            Some(Notice::Wrong(text)) => (problem(Some(text))),
+            None => {},
+        }
+    }
+}
+
+fn problem(text: Option<&str>) -> Markup {
+    html! { @if let Some(text) = text { p.problem role="alert" { (text) } } }
+}
+
+/// The hidden field that every form carries.
+fn form_token(login: &Login) -> Markup {
+    html! { input type="hidden" name="form_token" value=(login.form_token); }
+}
+
+fn when(time: NaiveDateTime) -> String {
+    time.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A query of these pairs.
+fn query(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    pairs.join("&")
+}
+
+/// `text` as a value in a query.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            // Writing to a string cannot fail.
+            other => {
+                let _ = write!(escaped, "%{other:02X}");
+            }
+        }
+    }
+    escaped
+}
+
+/// What admins find under the main navigation.
+const ADMIN_PAGES: [(&str, &str); 5] = [
+    ("/admin/users", "User Management"),
+    ("/admin/tools", "Tools"),
+    ("/admin/access", "Access matrix"),
+    ("/admin/history", "History"),
+    ("/admin/deployments", "Deployments"),
+];
 
 fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup) -> Markup {
     let links = asset::links();
@@ -207,7 +254,7 @@ fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup
                         @match login {
                             Some(login) => {
                                 a href="/dashboard" { "Your tools" }
-                                span.who {
+                                a.who href="/account" aria-label={ "Your account: " (login.viewer.username) } {
                                     (login.viewer.username)
                                     @if login.viewer.is_admin { " (admin)" }
                                 }
@@ -217,6 +264,13 @@ fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup
                                 }
                             }
                             None => span.who {},
+                        }
+                    }
+                    @if login.is_some_and(|login| login.viewer.is_admin) {
+                        nav.admin aria-label="Administration" {
+                            @for (path, name) in ADMIN_PAGES {
+                                a href=(path) aria-current=[(name == title).then_some("page")] { (name) }
+                            }
                         }
                     }
                 }

@@ -1,15 +1,25 @@
 //! Passwords and their hashes.
 
 use argon2::{
-    Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _,
+    Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version,
     password_hash::{self, SaltString},
 };
 use secrecy::{ExposeSecret as _, SecretString};
+
+mod werkzeug;
+
+use werkzeug::WerkzeugHash;
 
 /// The least number of characters in a password.
 pub(crate) const MIN_LENGTH: usize = 12;
 /// The greatest number of bytes; more would only be work for the server.
 pub(crate) const MAX_BYTES: usize = 1024;
+
+/// Argon2id with 19 MiB, two passes and one lane: what OWASP's Password Storage Cheat Sheet asks for at least. Hashes with
+/// other parameters, or of another function, are replaced at the next login.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
 
 /// A hash that no password has, checked where there is no user, so that an answer takes as long as for one who exists.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$b21uaXRvb2wgbm9ib2R5IQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -49,6 +59,8 @@ pub enum HashPasswordError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Right,
+    /// Right, and its hash should be replaced by one with the parameters of today.
+    RightButOld,
     Wrong,
 }
 
@@ -100,23 +112,51 @@ impl Password {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(HashPasswordError::Random)?;
         let salt = SaltString::encode_b64(&salt).map_err(HashPasswordError::Hash)?;
-        let hash = Argon2::default()
+        let hash = argon2()
+            .map_err(HashPasswordError::Hash)?
             .hash_password(self.expose().as_bytes(), &salt)
             .map_err(HashPasswordError::Hash)?;
         Ok(hash.to_string())
     }
 }
 
-/// Checks `given` against `hash`. Takes as long where there is no hash, or one that is no Argon2 hash.
+/// A text that was accepted as a password before, under whatever rules held then, to be hashed anew.
+pub(crate) fn rehash(given: SecretString) -> Result<String, HashPasswordError> {
+    Password(given).hash()
+}
+
+/// Checks `given` against `hash`. Takes as long where there is no hash, or one that nobody understands.
 pub(crate) fn verify(given: &SecretString, hash: Option<&str>) -> Verdict {
+    let given = given.expose_secret().as_bytes();
+    if let Some(old) = hash.and_then(WerkzeugHash::parse) {
+        return if old.verify(given) { Verdict::RightButOld } else { Verdict::Wrong };
+    }
     let stored = hash.and_then(|hash| PasswordHash::new(hash).ok());
     let stored = stored.filter(|hash| hash.hash.is_some() && hash.algorithm.as_str() == "argon2id");
     let known = stored.is_some();
     let Some(hash) = stored.or_else(|| PasswordHash::new(NOBODYS_HASH).ok()) else {
         return Verdict::Wrong;
     };
-    let same = Argon2::default().verify_password(given.expose_secret().as_bytes(), &hash).is_ok();
-    if known && same { Verdict::Right } else { Verdict::Wrong }
+    // The parameters are those of the hash.
+    let same = Argon2::default().verify_password(given, &hash).is_ok();
+    match (known && same, is_current(&hash)) {
+        (true, true) => Verdict::Right,
+        (true, false) => Verdict::RightButOld,
+        (false, _) => Verdict::Wrong,
+    }
+}
+
+fn argon2() -> password_hash::Result<Argon2<'static>> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None)?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn is_current(hash: &PasswordHash<'_>) -> bool {
+    let params = Params::try_from(hash);
+    hash.version == Some(Version::V0x13.into())
+        && params.is_ok_and(|params| {
+            (params.m_cost(), params.t_cost(), params.p_cost()) == (MEMORY_KIB, PASSES, LANES)
+        })
 }
 
 #[cfg(test)]
@@ -143,6 +183,22 @@ mod tests {
         {
             assert_eq!(verify(&"!".to_owned().into(), hash), Verdict::Wrong, "{hash:?}");
         }
+    }
+
+    #[test]
+    fn a_right_password_with_an_old_hash_is_to_be_hashed_anew() {
+        let given: SecretString = "correct horse".to_owned().into();
+        let weak = Argon2::new(
+            Algorithm::Argon2id,
+            Version::V0x13,
+            Params::new(8 * 1024, 1, 1, None).unwrap(),
+        );
+        let salt = SaltString::encode_b64(b"sixteen bytes of").unwrap();
+        let weak = weak.hash_password(b"correct horse", &salt).unwrap().to_string();
+        assert_eq!(verify(&given, Some(&weak)), Verdict::RightButOld);
+        assert_eq!(verify(&"wrong".to_owned().into(), Some(&weak)), Verdict::Wrong);
+        let new = rehash(given.clone()).unwrap();
+        assert_eq!(verify(&given, Some(&new)), Verdict::Right);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Sessions: who is logged in.
 
-use chrono::{TimeDelta, Utc};
+use chrono::{NaiveDateTime, TimeDelta, Utc};
 use omnitool_database::{AnyConnection, write_transaction};
 
 use crate::{
@@ -38,20 +38,39 @@ pub(crate) fn open(
             store::delete_session(conn, &before.sha256())?;
         }
         store::delete_expired_sessions(conn, now)?;
-        let token_sha256 = token.sha256();
-        let row = NewSessionRow {
-            token_sha256: &token_sha256,
-            user_id,
-            created_at: now,
-            expires_at: now + LIFETIME,
-        };
-        store::insert_session(conn, &row)?;
-        Ok(())
+        insert(conn, user_id, token, now)
     })
+}
+
+/// Ends all of the user's sessions and opens a new one under `token`, in the caller's transaction.
+pub(crate) fn replace_all(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    token: &Token,
+) -> diesel::QueryResult<()> {
+    store::user::delete_sessions_of(conn, user_id)?;
+    insert(conn, user_id, token, Utc::now().naive_utc())
 }
 
 /// Closes the session with this token, if there is one.
 pub(crate) fn close(conn: &mut AnyConnection, token: &Token) -> diesel::QueryResult<()> {
     store::delete_session(conn, &token.sha256())?;
+    Ok(())
+}
+
+fn insert(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    token: &Token,
+    now: NaiveDateTime,
+) -> diesel::QueryResult<()> {
+    let token_sha256 = token.sha256();
+    let row = NewSessionRow {
+        token_sha256: &token_sha256,
+        user_id,
+        created_at: now,
+        expires_at: now + LIFETIME,
+    };
+    store::insert_session(conn, &row)?;
     Ok(())
 }

@@ -1,11 +1,24 @@
 //! The SQL of this crate.
 
 use chrono::NaiveDateTime;
-use diesel::{dsl::exists, prelude::*, select};
+use diesel::{
+    dsl::exists,
+    prelude::*,
+    select, sql_query,
+    sql_types::{Nullable, Text},
+};
 use omnitool_database::{
     AnyConnection,
-    schema::{tools, user_session, users},
+    schema::{user_session, users},
 };
+
+pub(crate) mod fact;
+pub(crate) mod history;
+pub(crate) mod tool;
+pub(crate) mod user;
+
+/// What the histories name as the program.
+pub(crate) const PROGRAM: &str = "omnitool";
 
 /// Who is behind a session.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable)]
@@ -41,12 +54,17 @@ pub(crate) struct NewSessionRow<'a> {
     pub(crate) expires_at: NaiveDateTime,
 }
 
-/// A tool, whether or not anybody may use it.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
-pub(crate) struct ToolRow {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) description: String,
+#[derive(QueryableByName)]
+struct Version {
+    #[diesel(sql_type = Nullable<Text>)]
+    version: Option<String>,
+}
+
+/// The newest migration that was applied: one look at an index, which also shows whether the database answers.
+pub(crate) fn schema_version(conn: &mut AnyConnection) -> QueryResult<Option<String>> {
+    sql_query("SELECT max(version) AS version FROM __diesel_schema_migrations")
+        .get_result::<Version>(conn)
+        .map(|row| row.version)
 }
 
 /// The active user whose session has this hash and is not over.
@@ -92,15 +110,6 @@ pub(crate) fn find_credential(
         .select((users::id, users::password_hash, users::is_active))
         .first(conn)
         .optional()
-}
-
-/// The tools at this route: one, unless a retired tool's route was given to another.
-pub(crate) fn list_tools_at(conn: &mut AnyConnection, route: &str) -> QueryResult<Vec<ToolRow>> {
-    tools::table
-        .filter(tools::route.eq(route))
-        .order(tools::id)
-        .select((tools::id, tools::name, tools::description))
-        .load(conn)
 }
 
 pub(crate) fn any_user_exists(conn: &mut AnyConnection) -> QueryResult<bool> {

@@ -96,7 +96,30 @@ pub fn create_user(
     check(user)?;
     // Before the transaction, since others wait for its lock.
     let password_hash = user.password.hash()?;
-    write_transaction(conn, |conn| insert(conn, user, &password_hash))
+    write_transaction(conn, |conn| insert(conn, user, &password_hash, store::PROGRAM))
+}
+
+/// Makes a user whose password is hashed already; `author` goes to the history.
+pub(crate) fn create_hashed(
+    conn: &mut AnyConnection,
+    user: &NewUser,
+    password_hash: &str,
+    author: &str,
+) -> Result<CreatedUser, CreateUserError> {
+    check(user)?;
+    write_transaction(conn, |conn| insert(conn, user, password_hash, author))
+}
+
+/// Whether the user could be made now, and which default tools it would be granted.
+pub(crate) fn plan_user(
+    conn: &mut AnyConnection,
+    user: &NewUser,
+) -> Result<Vec<String>, CreateUserError> {
+    check(user)?;
+    check_unique(conn, user)?;
+    let tools = store::tool::list_tools(conn)?;
+    let defaults = tools.into_iter().filter(|tool| tool.is_default && tool.is_active);
+    Ok(defaults.map(|tool| tool.name).collect())
 }
 
 /// Makes the demo users `admin`, `alice`, `user_a`, `user_b` and `user_c` with random passwords, in one transaction.
@@ -129,7 +152,7 @@ pub fn create_demo_users(
             return Err(CreateUserError::NotEmpty);
         }
         let made = users.into_iter().map(|(user, hash)| {
-            let created = insert(conn, &user, &hash)?;
+            let created = insert(conn, &user, &hash, store::PROGRAM)?;
             Ok((user, created))
         });
         made.collect()
@@ -160,8 +183,25 @@ fn insert(
     conn: &mut AnyConnection,
     user: &NewUser,
     password_hash: &str,
+    author: &str,
 ) -> Result<CreatedUser, CreateUserError> {
+    check_unique(conn, user)?;
     let NewUser { username, email, role, password: _ } = user;
+    let row = NewUserRow {
+        username,
+        email: email.as_deref(),
+        password_hash,
+        is_admin: *role == Role::Admin,
+    };
+    let id = store::insert_user(conn, &row)?;
+    store::user::insert_event(conn, author, id, "create", None)?;
+    let defaults = Author::program(store::PROGRAM, Origin::Default);
+    let granted = grant_defaults(conn, id, &defaults)?;
+    Ok(CreatedUser { id, granted })
+}
+
+fn check_unique(conn: &mut AnyConnection, user: &NewUser) -> Result<(), CreateUserError> {
+    let NewUser { username, email, role: _, password: _ } = user;
     if store::username_exists(conn, username)? {
         return Err(CreateUserError::UsernameTaken { username: username.clone() });
     }
@@ -170,16 +210,7 @@ fn insert(
     {
         return Err(CreateUserError::EmailTaken { email: email.clone() });
     }
-    let row = NewUserRow {
-        username,
-        email: email.as_deref(),
-        password_hash,
-        is_admin: *role == Role::Admin,
-    };
-    let id = store::insert_user(conn, &row)?;
-    let author = Author::program("omnitool", Origin::Default);
-    let granted = grant_defaults(conn, id, &author)?;
-    Ok(CreatedUser { id, granted })
+    Ok(())
 }
 
 #[cfg(test)]

@@ -22,12 +22,10 @@ impl Running {
     }
 
     pub(crate) fn behind(db: &TestDatabase, front: Front) -> Self {
-        let settings = Settings {
-            environment: EnvironmentName::Local,
-            release: "0001".to_owned(),
-            database_url: db.url().clone(),
-            front,
-        };
+        Self::with(Settings { front, ..settings(db) })
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (ready, wait) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -108,6 +106,38 @@ impl Answer {
         rest.split_once('"').unwrap().0
     }
 
+    /// The hidden field of this name.
+    pub(crate) fn hidden(&self, name: &str) -> &str {
+        let field = format!("name=\"{name}\" value=\"");
+        let found = self.body.split_once(&field);
+        let (_, rest) = found.unwrap_or_else(|| panic!("no field {name}: {}", self.body));
+        rest.split_once('"').unwrap().0
+    }
+
+    /// The text of the element with this id, without tags.
+    pub(crate) fn text(&self, id: &str) -> String {
+        let found = self.body.split_once(&format!("id=\"{id}\""));
+        let (before, rest) = found.unwrap_or_else(|| panic!("no element {id}: {}", self.body));
+        let name = before.rsplit_once('<').unwrap().1.split(' ').next().unwrap();
+        let rest = rest.split_once('>').unwrap().1;
+        let content = rest.split_once(&format!("</{name}>")).unwrap().0;
+        let mut text = String::new();
+        let mut is_tag = false;
+        for c in content.chars() {
+            match c {
+                '<' => is_tag = true,
+                '>' => is_tag = false,
+                c if !is_tag => text.push(c),
+                _ => {}
+            }
+        }
+        text
+    }
+
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.body.contains(&format!("id=\"{id}\""))
+    }
+
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -128,6 +158,25 @@ impl Visitor {
 
     pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.post_with(path, fields, &[])
+    }
+
+    /// Posts to `path` with the form token of this visitor's session.
+    pub(crate) fn send(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let token = self.get("/account").form_token().to_owned();
+        let mut all = vec![("form_token", &*token)];
+        all.extend(fields);
+        self.post(path, &all)
+    }
+
+    /// Asks what a change would do, and does it. Returns the page that showed it, and the answer.
+    pub(crate) fn change(&self, path: &str, fields: &[(&str, &str)]) -> (Answer, Answer) {
+        let shown = self.send(path, fields);
+        assert_eq!(shown.status, 200, "{}", shown.body);
+        let fingerprint = shown.hidden("fingerprint").to_owned();
+        let mut all = fields.to_vec();
+        all.push(("fingerprint", &fingerprint));
+        let answer = self.send(path, &all);
+        (shown, answer)
     }
 
     pub(crate) fn post_with(
@@ -160,12 +209,26 @@ impl Visitor {
     }
 }
 
+/// An app that reads nothing but the database.
+pub(crate) fn settings(db: &TestDatabase) -> Settings {
+    Settings::new(EnvironmentName::Local, "0001", db.url().clone())
+}
+
 /// A user who can log in with [`PASSWORD`].
 pub(crate) fn user(db: &TestDatabase, username: &str) -> i64 {
+    make(db, username, Role::User)
+}
+
+/// An admin who can log in with [`PASSWORD`].
+pub(crate) fn admin(db: &TestDatabase, username: &str) -> i64 {
+    make(db, username, Role::Admin)
+}
+
+fn make(db: &TestDatabase, username: &str, role: Role) -> i64 {
     let user = NewUser {
         username: username.to_owned(),
         email: None,
-        role: Role::User,
+        role,
         password: Password::new(PASSWORD.to_owned().into()).unwrap(),
     };
     create_user(&mut db.connection(), &user).unwrap().id
