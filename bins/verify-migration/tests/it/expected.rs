@@ -77,14 +77,7 @@ fn the_shipped_assertions_apply_by_themselves(db: TestDatabase) {
     );
 }
 
-on_both_databases!(
-    an_export_is_compared_where_it_is_named,
-    the_shipped_assertions_apply_by_themselves,
-);
-
-#[test]
-fn rows_are_compared_with_the_newest_verified_backup() {
-    let db = TestDatabase::migrated(Dialect::Sqlite);
+fn rows_are_compared_with_the_newest_verified_backup(db: TestDatabase) {
     fill(&db);
     for name in ["bob", "carol"] {
         fixture::user(&mut db.connection(), name);
@@ -145,6 +138,12 @@ fn rows_are_compared_with_the_newest_verified_backup() {
         );
     }
 }
+
+on_both_databases!(
+    an_export_is_compared_where_it_is_named,
+    the_shipped_assertions_apply_by_themselves,
+    rows_are_compared_with_the_newest_verified_backup,
+);
 
 #[test]
 fn a_share_is_a_number_up_to_a_hundred() {

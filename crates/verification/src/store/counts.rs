@@ -46,9 +46,11 @@ struct GrantsRow {
 }
 
 #[derive(QueryableByName)]
-struct Name {
+struct Table {
     #[diesel(sql_type = Text)]
     name: String,
+    #[diesel(sql_type = Text)]
+    quoted: String,
 }
 
 impl Counts {
@@ -69,8 +71,18 @@ impl Counts {
         Ok(grants)
     }
 
-    /// How many rows a table has that exists.
+    /// How many rows one of our tables has.
     pub(crate) fn rows(&self, conn: &mut AnyConnection, table: &str) -> QueryResult<i64> {
+        self.rows_of(conn, table, table)
+    }
+
+    /// How many rows a table has that stands in a statement as `quoted`.
+    pub(crate) fn rows_of(
+        &self,
+        conn: &mut AnyConnection,
+        table: &str,
+        quoted: &str,
+    ) -> QueryResult<i64> {
         if table == AccessTable::Grants.name() {
             return Ok(self.grants(conn)?.rows);
         }
@@ -78,7 +90,7 @@ impl Counts {
         if let Some(rows) = known.get(table) {
             return Ok(*rows);
         }
-        let query = format!("SELECT count(*) AS count FROM \"{}\"", table.replace('"', "\"\""));
+        let query = format!("SELECT count(*) AS count FROM {quoted}");
         let rows = diesel::sql_query(query).get_result::<Count>(conn)?.count;
         known.insert(table.to_owned(), rows);
         Ok(rows)
@@ -122,15 +134,21 @@ impl Counts {
     }
 }
 
-/// The names of the tables.
-pub(crate) fn list_tables(conn: &mut AnyConnection) -> QueryResult<Vec<String>> {
+/// The tables by the names that manifests of backups give them (`public` is left out), each as it stands in a statement.
+pub(crate) fn list_tables(conn: &mut AnyConnection) -> QueryResult<BTreeMap<String, String>> {
     let query = match conn.dialect() {
-        Dialect::Sqlite => "SELECT name FROM sqlite_schema WHERE type = 'table'",
+        Dialect::Sqlite => {
+            "SELECT name, '\"' || replace(name, '\"', '\"\"') || '\"' AS quoted \
+             FROM sqlite_schema WHERE type = 'table'"
+        }
         Dialect::Postgres => {
-            "SELECT relname::text AS name FROM pg_class \
-             WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+            "SELECT CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname AS name, \
+                quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS quoted \
+             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE c.relkind = 'r' AND c.relpersistence <> 't' \
+                AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'"
         }
     };
-    let rows = diesel::sql_query(query).load::<Name>(conn)?;
-    Ok(rows.into_iter().map(|Name { name }| name).collect())
+    let rows = diesel::sql_query(query).load::<Table>(conn)?;
+    Ok(rows.into_iter().map(|Table { name, quoted }| (name, quoted)).collect())
 }

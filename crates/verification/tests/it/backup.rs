@@ -1,7 +1,7 @@
 //! Check 12.
 
-use diesel::prelude::*;
-use omnitool_database::schema::users;
+use diesel::{connection::SimpleConnection as _, prelude::*};
+use omnitool_database::{Dialect, schema::users};
 use omnitool_testing::{TestDatabase, fixture, on_both_databases};
 use omnitool_verification::{LastBackup, Outcome};
 
@@ -78,7 +78,23 @@ fn a_manifest_that_cannot_be_read_could_not_run(db: TestDatabase) {
     }
 }
 
+fn tables_are_found_whatever_their_name_and_schema(db: TestDatabase) {
+    let mut setup = Setup::clean(db);
+    let (make, name) = match setup.db.dialect() {
+        Dialect::Sqlite => ("CREATE TABLE \"a \"\" b\" (id BIGINT)", "a \" b"),
+        Dialect::Postgres => {
+            ("CREATE SCHEMA other; CREATE TABLE other.\"a \"\" b\" (id BIGINT)", "other.a \" b")
+        }
+    };
+    setup.conn().batch_execute(make).unwrap();
+    setup.last_backup = Ok(Some(backup(&[(name, 3)])));
+    let report = setup.verify_only(&["rows-since-backup"]);
+    let rows = &report.checks[0].findings[0].rows;
+    assert_eq!(rows, &[format!("{name}: 3 rows then, 0 now (100 % lost)")]);
+}
+
 on_both_databases!(
+    tables_are_found_whatever_their_name_and_schema,
     without_a_backup_there_is_nothing_to_compare_with,
     a_table_that_lost_too_much_fails,
     a_table_that_is_gone_is_a_warning,
