@@ -205,5 +205,5 @@ fn repair(assertion: &Assertion, tool: &NamedTool, first: &[Person], context: &C
     // An exclusion is lifted by a sync only, within the scope of these users and this tool.
     let mode = if assertion.has { " --mode sync --confirm" } else { "" };
     let import = context.command(&format!("import-tool-access --source /dev/stdin{mode}"));
-    format!("echo {} | {import}", shell_word(&file))
+    format!("printf %s {} | {import}", shell_word(&file))
 }

@@ -26,7 +26,7 @@ fn repair(setup: &Setup) {
     let report = setup.verify_only(&["access-assertions"]);
     for finding in &report.checks[0].findings {
         let command = finding.repair.as_deref().unwrap();
-        let (json, rest) = command.strip_prefix("echo '").unwrap().split_once("' | ").unwrap();
+        let (json, rest) = command.strip_prefix("printf %s '").unwrap().split_once("' | ").unwrap();
         let file: PathBuf = setup.write("repair.json", json);
         let mode = if rest.contains(" --mode sync --confirm ") { Mode::Sync } else { Mode::Merge };
         assert!(rest.starts_with("import-tool-access --source /dev/stdin"), "{rest}");
@@ -69,7 +69,7 @@ fn somebody_who_has_what_nobody_may_have_fails(db: TestDatabase) {
         Critical: 2 users with Invoice Generator against [FOLDER]/access_tests.toml:1 (reasons)
         - bob
         - it's
-        repair: echo '{"format":"omnitool.tool-access","version":1,"environment":"local","users":["bob","it'\''s"],"tools":{"Invoice Generator":{"excluded":["bob","it'\''s"]}}}' | import-tool-access --source /dev/stdin --env local
+        repair: printf %s '{"format":"omnitool.tool-access","version":1,"environment":"local","users":["bob","it'\''s"],"tools":{"Invoice Generator":{"excluded":["bob","it'\''s"]}}}' | import-tool-access --source /dev/stdin --env local
         "#);
     }
     // A shell would put the apostrophe back; this test does not.
@@ -86,7 +86,7 @@ fn an_admin_without_a_tool_fails(db: TestDatabase) {
         1 user without Invoice Generator against [FOLDER]/access_tests.toml:1 (reasons)
         Critical: 1 user without Invoice Generator against [FOLDER]/access_tests.toml:1 (reasons)
         - alice (excluded)
-        repair: echo '{"format":"omnitool.tool-access","version":1,"environment":"local","users":["alice"],"tools":{"Invoice Generator":{"excluded":[],"granted":["alice"]}}}' | import-tool-access --source /dev/stdin --mode sync --confirm --env local
+        repair: printf %s '{"format":"omnitool.tool-access","version":1,"environment":"local","users":["alice"],"tools":{"Invoice Generator":{"excluded":[],"granted":["alice"]}}}' | import-tool-access --source /dev/stdin --mode sync --confirm --env local
         "#);
     }
     repair(&setup);
