@@ -18,7 +18,7 @@ pub(crate) const SHOWN_ROWS: usize = 10;
 /// What a run of the checks came to. `Serialize` is the JSON form; there is a method for each other form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The result in one line, such as `9 checks: 8 passed, 1 warning`.
+    /// The result in one line, such as `12 checks: 11 passed, 1 warning`.
     pub summary: String,
     /// Whether the deployment may go on.
     pub status: Status,
