@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -108,9 +108,7 @@ impl Project {
 
     /// Writes a program.
     pub(crate) fn program(&self, name: &str, script: &str) {
-        let file = self.programs.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.programs.join(name), script);
     }
 
     /// Writes a `migrate-db` that migrates with `script`.
@@ -306,6 +304,21 @@ fn normal_word(word: &str) -> String {
         return word.replace(bare, "N");
     }
     word.to_owned()
+}
+
+/// Writes an executable script, in a process of its own: a process that another test starts has, for a moment, a copy of
+/// every open file of this one, and a program that is open for writing cannot be executed.
+pub(crate) fn write_program(file: &Path, script: &str) {
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = format!("#!/bin/sh\n{script}\n");
+    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
 }
 
 fn bare_word(word: &str) -> &str {
