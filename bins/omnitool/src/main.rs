@@ -2,6 +2,7 @@
 
 mod check;
 mod create_user;
+mod deployments;
 mod explain;
 mod serve;
 

@@ -1,8 +1,12 @@
 //! `omnitool serve`.
 
 use std::{
+    convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
 };
 
 use omnitool_cli::{
@@ -10,9 +14,14 @@ use omnitool_cli::{
     print_json,
 };
 use omnitool_database::{Mode, connect};
-use omnitool_environment::{EnvironmentName, Url};
+use omnitool_environment::{DatabaseUrl, EnvironmentName, Url};
+use omnitool_tool_access::DEFAULT_FOLDER;
+use omnitool_tool_registry::Definitions;
 use omnitool_web::{App, Front, ListenError, Server, Settings};
+use secrecy::SecretString;
 use serde::Serialize;
+
+use crate::deployments::Folders;
 
 const EXAMPLES: &str = "\
 Prints `listening on http://ADDR:PORT` once it is ready. Ctrl-C and SIGTERM end it as soon as the
@@ -39,6 +48,35 @@ pub(crate) struct Args {
     /// The release that runs, as /health says it
     #[arg(long, env = "OMNITOOL_RELEASE", value_name = "ID", default_value = "dev")]
     release: String,
+
+    /// The folder with the environments' export files, which the access matrix is compared with
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_FOLDER)]
+    access_files: PathBuf,
+
+    /// The folder with the journals of deployments [default: .omnitool/ENV/runs]
+    #[expect(clippy::doc_markdown, reason = "shown as help")]
+    #[arg(long, value_name = "DIR")]
+    journals: Option<PathBuf>,
+
+    /// The folder with a folder of backups per environment [default: data/backups]
+    #[arg(long, value_name = "DIR")]
+    backups: Option<PathBuf>,
+
+    /// Whoever sends this as a bearer token may read /metrics; without it, only programs on this machine may
+    #[arg(long, env = "OMNITOOL_METRICS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    metrics_token: Option<Token>,
+}
+
+/// A secret that no help, error or `Debug` shows.
+#[derive(Clone, Debug)]
+struct Token(SecretString);
+
+impl FromStr for Token {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned().into()))
+    }
 }
 
 /// Why the address to listen on is unknown.
@@ -82,7 +120,7 @@ pub(crate) fn run(
         Failure::failed(error).hint("say where to listen: --listen 127.0.0.1:5000")
     })?;
     let front = if dyno.is_some() { Front::HerokuRouter } else { Front::Nothing };
-    let settings = Settings { front, ..Settings::new(environment, args.release, database_url) };
+    let settings = settings(args, environment, database_url, front)?;
     let app = App::new(settings);
     omnitool_web::block_on(async {
         // Before anybody learns that the app is ready, so that a signal at once ends it in order, too.
@@ -97,6 +135,36 @@ pub(crate) fn run(
         server.serve(&app, interruption).await;
         Ok(Outcome::Done)
     })?
+}
+
+fn settings(
+    args: Args,
+    environment: EnvironmentName,
+    database_url: DatabaseUrl,
+    front: Front,
+) -> Result<Settings, Failure> {
+    let Args { listen: _, port: _, release, access_files, journals, backups, metrics_token } = args;
+    // A release of the local platform is in .omnitool/ENV/releases/NUMBER of the project, and the app runs in there.
+    let here = |path: PathBuf, from_release: &str| {
+        let there = Path::new(from_release);
+        if !path.exists() && there.exists() { there.to_owned() } else { path }
+    };
+    let folders = Folders {
+        environment,
+        journals: journals
+            .unwrap_or_else(|| here(format!(".omnitool/{environment}/runs").into(), "../../runs")),
+        backups: backups.unwrap_or_else(|| {
+            here(omnitool_backup::DEFAULT_FOLDER.into(), "../../../../data/backups")
+        }),
+    };
+    Ok(Settings {
+        front,
+        definitions: Some(Definitions::shipped()?),
+        access_files: Some(access_files),
+        deployments: Some(Arc::new(folders)),
+        metrics_token: metrics_token.map(|Token(token)| token),
+        ..Settings::new(environment, release, database_url)
+    })
 }
 
 fn address(args: &Args, environment: EnvironmentName) -> Result<SocketAddr, FindAddressError> {

@@ -38,7 +38,7 @@ fn a_missing_database_is_a_failed_check() {
     let output = project.output(command);
     insta::assert_snapshot!(output.stdout, @r#"
     ok      configuration  environment local, database sqlite:.omnitool/local/omnitool.db
-    ok      templates      6 pages rendered
+    ok      templates      21 pages rendered
     FAILED  database       there is no database file .omnitool/local/omnitool.db
 
     the app cannot serve: database failed

@@ -81,10 +81,21 @@ fn serve_explains_itself() {
               [env: OMNITOOL_RELEASE=]
               [default: dev]
 
+          --access-files <DIR>
+              The folder with the environments' export files, which the access matrix is compared with
+
+              [default: data/tool_access_exports]
+
           --env <ENV>
               The environment: local, staging or production [default: the database's stamp, else local]
 
               [env: OMNITOOL_ENV=]
+
+          --journals <DIR>
+              The folder with the journals of deployments [default: .omnitool/ENV/runs]
+
+          --backups <DIR>
+              The folder with a folder of backups per environment [default: data/backups]
 
           --database-url <URL>
               The database [default: data/environments.toml]. Prefer the variable: flags show in process
@@ -100,6 +111,12 @@ fn serve_explains_itself() {
               - json: For programs: one JSON document on stdout, failures included
 
               [default: text]
+
+          --metrics-token <TOKEN>
+              Whoever sends this as a bearer token may read /metrics; without it, only programs on this
+              machine may
+
+              [env: OMNITOOL_METRICS_TOKEN]
 
       -h, --help
               Print help (see a summary with '-h')

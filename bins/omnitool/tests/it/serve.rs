@@ -84,6 +84,49 @@ fn it_says_when_it_is_ready_answers_and_ends_on_sigterm(db: TestDatabase) {
 
 on_both_databases!(it_says_when_it_is_ready_answers_and_ends_on_sigterm);
 
+/// What an admin's browser gets at `path`.
+fn page_for_an_admin(
+    project: &TestProject,
+    db: &TestDatabase,
+    app: &Serving,
+    path: &str,
+) -> String {
+    let arguments = ["create-user", "root", "--admin", "--format", "json"];
+    let made = project.run(PROGRAM, db.url(), &arguments).success();
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let password = made["users"][0]["password"].as_str().unwrap();
+    let agent = ureq::Agent::new_with_defaults();
+    let get = |path: &str| {
+        agent
+            .get(format!("{}{path}", app.url()))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap()
+    };
+    let login = get("/login");
+    let (_, rest) = login.split_once("name=\"form_token\" value=\"").unwrap();
+    let token = rest.split('"').next().unwrap();
+    let fields = [("form_token", token), ("username", "root"), ("password", password)];
+    agent.post(format!("{}/login", app.url())).send_form(fields).unwrap();
+    get(path)
+}
+
+#[test]
+fn admins_see_the_runs_and_backups_of_this_environment() {
+    let (project, db) = (TestProject::new(), TestDatabase::migrated(Dialect::Sqlite));
+    let started = r#"{"at":"2026-01-02T03:04:05.006Z","event":{"type":"run-started","format":"omnitool.run","version":1,"run":"r","user":"ann","environment":"local","platform":"local","release":"0007","replaces":null,"steps":["verify"]}}"#;
+    project.write(".omnitool/local/runs/20260102-030405.jsonl", format!("{started}\n"));
+    let mut command = serve(&project, &db);
+    command.args(["--listen", "127.0.0.1:0"]);
+    let app = Serving::start(command);
+    let page = page_for_an_admin(&project, &db, &app, "/admin/deployments");
+    assert!(page.contains("20260102-030405") && page.contains("not ended"), "{page}");
+    assert!(page.contains("There is no folder of backups <code>data/backups</code>"), "{page}");
+    assert_eq!(app.stop(Signal::TERM).0, Some(0));
+}
+
 #[test]
 fn ctrl_c_at_once_ends_it_in_order_too() {
     let (project, db) = (TestProject::new(), TestDatabase::migrated(Dialect::Sqlite));
