@@ -10,9 +10,9 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use omnitool_backup::{
-    BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Kind, Pin,
-    PlanPruneError, Progress, PrunePlan, Retention, Step, UnsupportedDatabaseError, capture,
-    find_environment, for_url, set_pin, verify,
+    BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Keys,
+    Kind, Pin, PlanPruneError, Progress, PrunePlan, Recipient, Retention, Step,
+    UnsupportedDatabaseError, capture, find_environment, for_url, set_pin, verify,
 };
 use omnitool_cli::{
     Failure, Format, Outcome, Program, ProgressBar, Target, TargetArgs, progress_bar, spinner,
@@ -28,6 +28,8 @@ Examples:
   backup-database --env staging capture
   backup-database --env staging list
   backup-database --env staging verify b003
+  backup-database --env production capture --encrypt-to age1…
+  backup-database --env production verify --identity ~/.config/omnitool/backup.key
   backup-database --env production pin b003
   backup-database --env production prune --keep 10 --dry-run
   backup-database --env production prune --keep 10 --keep-daily 7 --keep-weekly 4 --keep-monthly 12
@@ -66,6 +68,15 @@ enum Action {
         /// The release that is about to be deployed (before-deploy) or that serves
         #[arg(long, value_name = "ID")]
         release: Option<String>,
+
+        /// Encrypt the backup to this age recipient (age1…); several can read it where this is repeated
+        #[arg(
+            long,
+            value_name = "AGE_RECIPIENT",
+            env = "OMNITOOL_BACKUP_RECIPIENT",
+            value_delimiter = ','
+        )]
+        encrypt_to: Vec<String>,
     },
     /// Show all backups
     List,
@@ -80,6 +91,10 @@ enum Action {
         /// The backup [default: all]
         #[arg(value_name = "ID")]
         id: Option<BackupId>,
+
+        /// The file with the age identity that decrypts backups; without it, of encrypted ones only the SHA-256 is compared
+        #[arg(long, value_name = "FILE", env = "OMNITOOL_BACKUP_IDENTITY")]
+        identity: Option<PathBuf>,
     },
     /// Keep a backup from being pruned
     Pin {
@@ -142,14 +157,19 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         find_environment(&target.database_url, target.environment).map_err(environment_failure)?;
     let catalog = Catalog::new(&folder, environment);
     match action {
-        Action::Capture { kind, release } => {
+        Action::Capture { kind, release, encrypt_to } => {
+            let keys = Keys { recipients: recipients(&encrypt_to)?, identity: None };
+            let catalog = catalog.with_keys(keys);
             run_capture(&catalog, &target, kind, release.as_deref(), format)
         }
         Action::List => report::list(&catalog, catalog.list().map_err(catalog_failure)?, format),
         Action::Show { id } => {
             report::show(&catalog, catalog.find(id).map_err(catalog_failure)?, format)
         }
-        Action::Verify { id } => run_verify(&catalog, id, format),
+        Action::Verify { id, identity } => {
+            let catalog = catalog.with_keys(Keys { recipients: Vec::new(), identity });
+            run_verify(&catalog, id, format)
+        }
         Action::Pin { id } => {
             report::pinned(set_pin(&catalog, id, Pin::Pinned).map_err(catalog_failure)?, format)
         }
@@ -170,6 +190,12 @@ fn run(args: Args) -> Result<Outcome, Failure> {
             report::pruned(&catalog, plan, applied, format)
         }
     }
+}
+
+/// The recipients; a variable that is set to nothing names none.
+fn recipients(given: &[String]) -> Result<Vec<Recipient>, Failure> {
+    let given = given.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    given.map(str::parse).collect::<Result<_, _>>().map_err(Failure::usage)
 }
 
 fn run_capture(

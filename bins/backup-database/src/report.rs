@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use omnitool_backup::{
-    BackupId, BrokenBackup, Catalog, Listing, Manifest, PruneFailure, PrunePlan, Pruned,
+    BackupId, BrokenBackup, Catalog, Listing, Manifest, Method, PruneFailure, PrunePlan, Pruned,
     VerifyError,
 };
 use omnitool_cli::{Failure, Format, Outcome, print_json};
@@ -17,6 +17,9 @@ const TIME: &str = "%Y-%m-%d %H:%M:%S";
 pub(crate) struct Checked {
     id: BackupId,
     verified: bool,
+    /// What was done to find out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    how: Option<Method>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -31,14 +34,19 @@ pub(crate) enum Applied {
 
 impl Checked {
     pub(crate) fn new(id: BackupId, result: Result<Manifest, VerifyError>) -> Self {
-        let problem = result.err().map(|error| chain(&error));
-        Self { id, verified: problem.is_none(), problem }
+        match result {
+            Ok(backup) => {
+                let how = backup.verified.map(|verified| verified.how);
+                Self { id, verified: true, how, problem: None }
+            }
+            Err(error) => Self { id, verified: false, how: None, problem: Some(chain(&error)) },
+        }
     }
 }
 
 impl From<BrokenBackup> for Checked {
     fn from(BrokenBackup { id, problem }: BrokenBackup) -> Self {
-        Self { id, verified: false, problem: Some(problem) }
+        Self { id, verified: false, how: None, problem: Some(problem) }
     }
 }
 
@@ -159,8 +167,18 @@ pub(crate) fn show(
         print_json(&Report { summary, file, backup })?;
         return Ok(Outcome::Done);
     }
-    let Manifest { kind, size, sha256, schema_version, release, rows, pinned, verified, .. } =
-        backup;
+    let Manifest {
+        kind,
+        size,
+        sha256,
+        encrypted_to,
+        schema_version,
+        release,
+        rows,
+        pinned,
+        verified,
+        ..
+    } = backup;
     let verified = match verified {
         Some(verified) => format!("{} UTC ({})", verified.when.format(TIME), verified.how.as_str()),
         None => "no".to_owned(),
@@ -171,10 +189,12 @@ pub(crate) fn show(
          kind      {kind}\n\
          size      {size} bytes\n\
          sha256    {sha256}\n\
+         encrypted {}\n\
          schema    {}\n\
          release   {}\n\
          pinned    {}\n\
          verified  {verified}\n",
+        if encrypted_to.is_empty() { "no".to_owned() } else { one_line(&encrypted_to.join(", ")) },
         schema_version.as_deref().map_or_else(|| "none".to_owned(), one_line),
         release.as_deref().map_or_else(|| "not recorded".to_owned(), one_line),
         if pinned { "yes" } else { "no" },
@@ -230,8 +250,14 @@ pub(crate) fn verified(
         return Ok(outcome);
     }
     let mut text = String::new();
-    for Checked { id, verified: _, problem } in checked {
+    for Checked { id, verified: _, how, problem } in checked {
         let _ = match problem {
+            None if how == Some(Method::Digest) => {
+                writeln!(
+                    text,
+                    "{id}  verified by its SHA-256 only: it is encrypted, and no --identity was named"
+                )
+            }
             None => writeln!(text, "{id}  verified"),
             Some(problem) => writeln!(text, "{id}  BAD: {}", one_line(&problem)),
         };

@@ -9,7 +9,7 @@ use omnitool_cli::Failure;
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_registry::Definitions;
 use omnitool_verification::{
-    CheckReport, Depth, Detail, Outcome, Report, Selection, Status, Subject, verify,
+    CheckReport, Depth, Detail, Finding, Outcome, Report, Selection, Status, Subject, verify,
 };
 
 /// What compares the database with this build: a backup of an earlier release differs there as it should.
@@ -66,12 +66,7 @@ impl Checks {
             .checks
             .iter()
             .filter(|check| stops(check, self.belongs_to))
-            .map(|check| {
-                let findings = check.findings.iter().map(|finding| finding.message.as_str());
-                let says: Vec<&str> =
-                    [check.message.as_str()].into_iter().chain(findings).collect();
-                format!("{}: {}", check.name, says.join(", "))
-            })
+            .map(|check| format!("{}: {}", check.name, says(check)))
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
@@ -89,6 +84,18 @@ impl Checks {
         }
         text
     }
+}
+
+/// What a check found, on one line; the report has all of it.
+fn says(check: &CheckReport) -> String {
+    let mut parts = vec![check.message.clone()];
+    for Finding { message, rows, .. } in &check.findings {
+        if *message != check.message {
+            parts.push(message.clone());
+        }
+        parts.extend(rows.iter().take(3).filter(|row| !check.message.contains(*row)).cloned());
+    }
+    parts.join(", ")
 }
 
 /// Whether a rollback must not go on.

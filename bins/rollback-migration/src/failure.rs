@@ -1,7 +1,8 @@
 //! What went wrong, and what to do next.
 
 use omnitool_backup::{
-    CatalogError, FindEnvironmentError, PlanRollbackError, RestoreError, UnsupportedDatabaseError,
+    CatalogError, FindEnvironmentError, PlanRollbackError, RestoreError, UnsealError,
+    UnsupportedDatabaseError, VerifyError,
 };
 use omnitool_cli::Failure;
 use omnitool_environment::EnvironmentName;
@@ -27,6 +28,11 @@ pub(crate) fn plan(error: PlanRollbackError, environment: EnvironmentName) -> Fa
         | PlanRollbackError::NoBackup { .. }
         | PlanRollbackError::NothingToUndo { .. } => {
             Failure::refused(error).hint(format!("nothing was changed; see what there is: {list}"))
+        }
+        PlanRollbackError::Unseal(UnsealError::NoIdentity { .. })
+        | PlanRollbackError::Verify(VerifyError::Unseal(UnsealError::NoIdentity { .. })) => {
+            Failure::refused(error)
+                .hint("nothing was changed; name the file with the age identity: --identity FILE")
         }
         PlanRollbackError::System { .. } => Failure::refused(error)
             .hint(format!("nothing was changed; choose a backup of this database: {list}")),

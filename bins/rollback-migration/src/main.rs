@@ -13,7 +13,7 @@ use std::{
 use chrono::Utc;
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use omnitool_backup::{
-    BackupId, Catalog, DEFAULT_FOLDER, RollbackPlan, Store, Wanted, find_environment, for_url,
+    BackupId, Catalog, DEFAULT_FOLDER, Keys, RollbackPlan, Store, Wanted, find_environment, for_url,
 };
 use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, confirm_phrase, print, spinner};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
@@ -62,6 +62,19 @@ struct Args {
     #[arg(long)]
     undo: bool,
 
+    /// The file with the age identity that decrypts the backup, where it is encrypted
+    #[arg(long, value_name = "FILE", env = "OMNITOOL_BACKUP_IDENTITY")]
+    identity: Option<PathBuf>,
+
+    /// Encrypt the safety backup to this age recipient; repeat it for several [default: as the backup is]
+    #[arg(
+        long,
+        value_name = "AGE_RECIPIENT",
+        env = "OMNITOOL_BACKUP_RECIPIENT",
+        value_delimiter = ','
+    )]
+    encrypt_to: Vec<String>,
+
     /// Drop the databases that earlier rollbacks kept under other names, and restore nothing
     #[arg(long, conflicts_with_all = ["backup", "file", "undo", "skip_checks"])]
     drop_old: bool,
@@ -103,6 +116,13 @@ impl Args {
         }
     }
 
+    fn keys(&self) -> Result<Keys, Failure> {
+        // A variable that is set to nothing names nobody.
+        let given = self.encrypt_to.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+        let recipients = given.map(str::parse).collect::<Result<_, _>>().map_err(Failure::usage)?;
+        Ok(Keys { recipients, identity: self.identity.clone() })
+    }
+
     /// The flags beyond the environment that lead another run to the same backups.
     fn folder_flag(&self) -> String {
         if self.folder.as_os_str() == DEFAULT_FOLDER {
@@ -129,7 +149,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     let store = for_url(&target.database_url).map_err(failure::unsupported)?;
     let environment =
         find_environment(&target.database_url, target.environment).map_err(failure::environment)?;
-    let catalog = Catalog::new(&args.folder, environment);
+    let catalog = Catalog::new(&args.folder, environment).with_keys(args.keys()?);
     if args.drop_old {
         return drop_old(&args, environment, &*store);
     }

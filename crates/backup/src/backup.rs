@@ -6,8 +6,9 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use omnitool_environment::EnvironmentName;
 
 use crate::{
-    BackupId, Catalog, CatalogError, Contents, CopyError, InspectError, Kind, Manifest, Progress,
-    ReadDatabaseError, Store, Verified, digest, manifest::NewManifest,
+    BackupId, Catalog, CatalogError, Contents, CopyError, InspectError, Kind, Manifest, Method,
+    Progress, ReadDatabaseError, Recipient, Step, Store, UnsealError, Verified, catalog::Unsealed,
+    digest, manifest::NewManifest, seal,
 };
 
 /// Why a backup was not taken. Nothing is left of it.
@@ -31,9 +32,6 @@ pub enum CaptureError {
     /// The database could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
-    /// The copy cannot be read.
-    #[error("cannot read the copy")]
-    Hash(#[source] io::Error),
     /// The copy is no good: so is the database.
     #[error("the copy failed its checks, so the database needs a look")]
     Verify(#[from] InspectError),
@@ -77,6 +75,9 @@ pub enum VerifyError {
         /// What differs.
         problem: String,
     },
+    /// It is encrypted and cannot be looked into.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
     /// Its file is no good.
     #[error(transparent)]
     Inspect(#[from] InspectError),
@@ -109,22 +110,23 @@ pub fn capture(
         _ => {}
     }
     let created_at = now();
-    let reservation = catalog.reserve()?;
+    let mut reservation = catalog.reserve()?;
     let partial = reservation.partial();
     store.copy_to(&partial, progress)?;
-    reservation.sync()?;
-    let fingerprint = digest::of_file(&partial).map_err(CaptureError::Hash)?;
+    progress(Progress { step: Step::Check, done: 0, total: None });
     let contents = store.system().inspect(&partial)?;
+    let fingerprint = reservation.finish()?;
     let id = reservation.id();
     let manifest: Manifest = NewManifest {
         id,
         environment: wanted,
         system: store.system(),
-        file: file_name(id, created_at, store),
+        file: file_name(id, created_at, store, catalog.recipients()),
         kind,
         created_at,
         size: fingerprint.size,
         sha256: fingerprint.sha256,
+        encrypted_to: catalog.recipients().iter().map(ToString::to_string).collect(),
         schema_version: contents.schema_version,
         release: release.map(ToOwned::to_owned),
         rows: contents.rows,
@@ -137,16 +139,26 @@ pub fn capture(
 
 /// Checks a backup again and notes in its manifest what came out.
 ///
+/// An encrypted one without an identity to look into it is only compared with what was captured; one that was found to be bad
+/// is not good again by that.
+///
 /// # Errors
 ///
-/// Fails where the backup is not what its manifest says; it then no longer counts as verified.
+/// Fails where the backup is not what its manifest says; it then no longer counts as verified. One that only cannot be read
+/// now keeps what is known about it.
 pub fn verify(catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> {
     let backup = catalog.find(id)?;
-    let result = check(catalog, &backup);
+    let result = match check(catalog, &backup) {
+        Ok(_) => Ok(backup.system.method()),
+        Err(VerifyError::Unseal(UnsealError::NoIdentity { .. })) if backup.verified.is_some() => {
+            Ok(Method::Digest)
+        }
+        Err(error) => Err(error),
+    };
     let verified = match &result {
-        Ok(_) => Some(Verified { when: now(), how: backup.system.method() }),
+        Ok(how) => Some(Verified { when: now(), how: *how }),
         // It may be good; it only cannot be read now.
-        Err(VerifyError::Hash { .. }) => backup.verified,
+        Err(VerifyError::Hash { .. } | VerifyError::Unseal(_)) => backup.verified,
         Err(_) => None,
     };
     let backup = catalog.update(id, |backup| backup.verified = verified)?;
@@ -178,7 +190,9 @@ pub(crate) fn check(catalog: &Catalog, backup: &Manifest) -> Result<Contents, Ve
     if fingerprint.sha256 != *sha256 {
         return changed("SHA-256", &fingerprint.sha256, sha256);
     }
-    let contents = backup.system.inspect(&file)?;
+    let unsealed = catalog.unseal(&file)?;
+    let readable = unsealed.as_ref().map_or(file.as_path(), Unsealed::file);
+    let contents = backup.system.inspect(readable)?;
     match manifest_problem(&contents, schema_version.as_deref(), rows, *environment) {
         None => Ok(contents),
         Some(problem) => Err(VerifyError::Manifest { id, problem }),
@@ -201,14 +215,23 @@ fn manifest_problem(
     contents.difference(rows)
 }
 
-fn file_name(id: BackupId, created_at: DateTime<Utc>, store: &dyn Store) -> String {
+fn file_name(
+    id: BackupId,
+    created_at: DateTime<Utc>,
+    store: &dyn Store,
+    recipients: &[Recipient],
+) -> String {
     let database: String = store
         .name()
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
         .take(40)
         .collect();
-    let extension = store.system().extension();
+    let mut extension = store.system().extension().to_owned();
+    if !recipients.is_empty() {
+        extension += ".";
+        extension += seal::EXTENSION;
+    }
     format!("{id}-{}-{database}.{extension}", created_at.format("%Y%m%dT%H%M%SZ"))
 }
 

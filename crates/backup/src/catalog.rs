@@ -9,8 +9,10 @@ use std::{
 use omnitool_environment::EnvironmentName;
 
 use crate::{
-    BackupId, Manifest,
+    BackupId, Keys, Manifest, Recipient, UnsealError,
+    digest::{self, Fingerprint},
     manifest::{ParseManifestError, System},
+    seal,
 };
 
 /// Where the folders of all environments are, relative to a project's root.
@@ -20,12 +22,15 @@ pub const DEFAULT_FOLDER: &str = "data/backups";
 const LAST_ID: &str = "last-id";
 const TEMPORARY: &str = ".manifest-";
 const PARTIAL: &str = "partial";
+/// Decrypted copies of backups, as long as somebody looks at them.
+const UNSEALED: &str = ".unsealed-";
 
 /// The folder with an environment's backups and their manifests.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     folder: PathBuf,
     environment: EnvironmentName,
+    keys: Keys,
 }
 
 /// What a catalog holds, oldest first.
@@ -98,7 +103,51 @@ impl Catalog {
     /// The catalog of `environment` in a folder below `parent`; nothing is made before the first capture.
     #[must_use]
     pub fn new(parent: &Path, environment: EnvironmentName) -> Self {
-        Self { folder: parent.join(environment.as_str()), environment }
+        Self { folder: parent.join(environment.as_str()), environment, keys: Keys::default() }
+    }
+
+    /// Encrypts new backups, and reads those that are.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The same for backups of what was encrypted to `recipients`: nothing of it must lie there for everybody.
+    pub(crate) fn as_private_as(&self, recipients: &[String]) -> Self {
+        let mut catalog = self.clone();
+        if catalog.keys.recipients.is_empty() {
+            // What is in a manifest and is none cannot have been encrypted to.
+            catalog.keys.recipients =
+                recipients.iter().filter_map(|recipient| recipient.parse().ok()).collect();
+        }
+        catalog
+    }
+
+    /// To whom new backups are encrypted.
+    pub(crate) fn recipients(&self) -> &[Recipient] {
+        &self.keys.recipients
+    }
+
+    /// A decrypted copy of `file`, which goes away with the value; none where it is not encrypted.
+    pub(crate) fn unseal(&self, file: &Path) -> Result<Option<Unsealed>, UnsealError> {
+        let read = |source| UnsealError::Read { file: file.to_owned(), source };
+        if !seal::is_sealed(file).map_err(read)? {
+            return Ok(None);
+        }
+        let Some(identity) = &self.keys.identity else {
+            return Err(UnsealError::NoIdentity { file: file.to_owned() });
+        };
+        let write = |source| UnsealError::Write { file: file.to_owned(), source };
+        create_private_folder(&self.folder).map_err(write)?;
+        // Its mode is 0600, and its lock says that it is no leftover.
+        let mut copy = tempfile::Builder::new()
+            .prefix(UNSEALED)
+            .tempfile_in(&self.folder)
+            .and_then(|copy| copy.as_file().lock().map(|()| copy))
+            .map_err(write)?;
+        let [stored, plain] = seal::unseal(file, copy.as_file_mut(), identity)?;
+        Ok(Some(Unsealed { copy, stored, plain }))
     }
 
     /// Whose backups these are.
@@ -237,11 +286,13 @@ impl Catalog {
     fn is_leftover(&self, name: &str) -> bool {
         let path = self.folder.join(name);
         let ours = name.starts_with(TEMPORARY)
+            || name.starts_with(UNSEALED)
             || BackupId::of_file(name).is_some_and(|id| {
+                let plain = name.strip_suffix(&format!(".{}", seal::EXTENSION)).unwrap_or(name);
                 let of_capture = name.starts_with(&partial_name(id))
                     || System::ALL
                         .iter()
-                        .any(|system| name.ends_with(&format!(".{}", system.extension())));
+                        .any(|system| plain.ends_with(&format!(".{}", system.extension())));
                 of_capture && !self.folder.join(manifest_name(id)).exists()
             });
         let is_file = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
@@ -267,13 +318,10 @@ impl Catalog {
             })?);
         let partial = self.folder.join(partial_name(id));
         let file = create_private(&partial).map_err(|source| self.error(source))?;
-        let reservation = Reservation { catalog: self, id, files: vec![partial], lock: file };
-        reservation.lock.try_lock().map_err(|error| {
-            self.error(match error {
-                TryLockError::Error(error) => error,
-                TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-            })
-        })?;
+        let files = vec![partial.clone()];
+        let reservation =
+            Reservation { catalog: self, id, finished: partial, files, locks: vec![file] };
+        reservation.locks[0].try_lock().map_err(|error| self.error(lock_error(error)))?;
         self.write_atomically(LAST_ID, &format!("{id}\n"))?;
         Ok(reservation)
     }
@@ -334,9 +382,27 @@ impl Catalog {
 pub(crate) struct Reservation<'a> {
     catalog: &'a Catalog,
     id: BackupId,
+    /// What is published: the copy, or the encrypted one.
+    finished: PathBuf,
     files: Vec<PathBuf>,
-    /// Open and locked as long as the capture runs, so that nobody takes the file for a leftover.
-    lock: File,
+    /// Open and locked as long as the capture runs, so that nobody takes the files for leftovers.
+    locks: Vec<File>,
+}
+
+/// A decrypted copy of a backup.
+#[derive(Debug)]
+pub(crate) struct Unsealed {
+    copy: tempfile::NamedTempFile,
+    /// Of the encrypted file.
+    pub(crate) stored: Fingerprint,
+    /// Of the copy.
+    pub(crate) plain: Fingerprint,
+}
+
+impl Unsealed {
+    pub(crate) fn file(&self) -> &Path {
+        self.copy.path()
+    }
 }
 
 impl Reservation<'_> {
@@ -349,9 +415,26 @@ impl Reservation<'_> {
         self.catalog.folder.join(partial_name(self.id))
     }
 
-    /// Flushes what was written to disk.
-    pub(crate) fn sync(&self) -> Result<(), CatalogError> {
-        self.lock.sync_all().map_err(|source| self.catalog.error(source))
+    /// Encrypts what was written, where that is wanted, and flushes it to disk. The fingerprint is of what is published.
+    pub(crate) fn finish(&mut self) -> Result<Fingerprint, CatalogError> {
+        let finish = |reservation: &mut Self| {
+            let recipients = reservation.catalog.recipients();
+            if recipients.is_empty() {
+                reservation.locks[0].sync_all()?;
+                return digest::of_file(&reservation.finished);
+            }
+            let plain = reservation.partial();
+            let sealed = plain.with_added_extension(seal::EXTENSION);
+            let file = create_private(&sealed)?;
+            reservation.files.push(sealed.clone());
+            file.try_lock().map_err(lock_error)?;
+            reservation.locks.push(file.try_clone()?);
+            let fingerprint = seal::seal(&plain, file, recipients)?;
+            fs_err::remove_file(plain)?;
+            reservation.finished = sealed;
+            Ok(fingerprint)
+        };
+        finish(self).map_err(|source| self.catalog.error(source))
     }
 
     /// Gives the file its name and makes the backup exist.
@@ -360,7 +443,7 @@ impl Reservation<'_> {
         let _lock = catalog.lock()?;
         let file = catalog.file(backup);
         self.files.push(file.clone());
-        fs_err::rename(self.partial(), &file).map_err(|source| catalog.error(source))?;
+        fs_err::rename(&self.finished, &file).map_err(|source| catalog.error(source))?;
         catalog.sync()?;
         catalog
             .write_manifest(backup)?
@@ -381,6 +464,13 @@ impl Drop for Reservation<'_> {
                 _ => {}
             }
         }
+    }
+}
+
+fn lock_error(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::Error(error) => error,
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
     }
 }
 

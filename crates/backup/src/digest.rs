@@ -40,22 +40,37 @@ pub(crate) fn copy(
 
 fn read(file: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Fingerprint> {
     let mut source = fs_err::File::open(file)?;
-    let mut hash = Sha256::new();
-    let mut size = 0;
+    let mut hasher = Hasher::default();
     let mut piece = vec![0; 1 << 18];
     loop {
         let length = source.read(&mut piece)?;
         if length == 0 {
-            break;
+            return Ok(hasher.finish());
         }
-        hash.update(&piece[..length]);
+        hasher.update(&piece[..length]);
         each(&piece[..length])?;
-        size += length as u64;
     }
-    let mut sha256 = String::with_capacity(64);
-    for byte in hash.finalize() {
-        // Writing to a string cannot fail.
-        let _ = write!(sha256, "{byte:02x}");
+}
+
+/// Makes a fingerprint of bytes as they come.
+#[derive(Default)]
+pub(crate) struct Hasher {
+    size: u64,
+    hash: Sha256,
+}
+
+impl Hasher {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.hash.update(piece);
+        self.size += piece.len() as u64;
     }
-    Ok(Fingerprint { size, sha256 })
+
+    pub(crate) fn finish(self) -> Fingerprint {
+        let mut sha256 = String::with_capacity(64);
+        for byte in self.hash.finalize() {
+            // Writing to a string cannot fail.
+            let _ = write!(sha256, "{byte:02x}");
+        }
+        Fingerprint { size: self.size, sha256 }
+    }
 }

@@ -9,6 +9,7 @@ pub mod masking;
 pub mod refresh;
 mod retention;
 mod rollback;
+mod seal;
 mod store;
 
 pub use backup::{CaptureError, Pin, VerifyError, capture, set_pin, verify};
@@ -19,6 +20,7 @@ pub use retention::{
     Kept, PlanPruneError, PruneFailure, PrunePlan, Pruned, Reason, RemoveError, Retention,
 };
 pub use rollback::{PlanRollbackError, RollbackPlan, RolledBack, TableLoss, Target, Wanted};
+pub use seal::{Keys, ParseRecipientError, Recipient, UnsealError};
 pub use store::{
     Cause, Contents, CopyError, DropOldError, FindEnvironmentError, InspectError, Interrupted,
     Left, OldDatabase, Progress, ReadDatabaseError, RestoreError, RestoreHooks, RestoreRequest,

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::BackupId;
 
 const FORMAT: &str = "omnitool.backup";
-const VERSION: u32 = 1;
+/// The version of manifests without encryption, which every build reads, and of those with it.
+const VERSIONS: [u32; 2] = [1, 2];
+const VERSION: u32 = VERSIONS[1];
 
 /// Everything about a backup but its content. It is written last: a backup without its manifest does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +31,13 @@ pub struct Manifest {
     pub kind: Kind,
     /// When it was taken (UTC, whole seconds).
     pub created_at: DateTime<Utc>,
-    /// The file's length in bytes.
+    /// The file's length in bytes, as it lies there: encrypted, where it is.
     pub size: u64,
-    /// The file's SHA-256 in hexadecimal.
+    /// The SHA-256 of the same in hexadecimal.
     pub sha256: String,
+    /// Who can decrypt it: age recipients, which are no secrets; empty where it is not encrypted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encrypted_to: Vec<String>,
     /// The newest migration in it; none where the database was still empty.
     pub schema_version: Option<String>,
     /// The release that the caller named: for [`Kind::BeforeDeploy`] the one about to be deployed, else the one that served.
@@ -89,6 +94,8 @@ pub enum Method {
     OpenedCopy,
     /// The dump was read to its end: its structure, rows of every table, schema version; and its SHA-256.
     ReadDump,
+    /// Only its SHA-256 was compared with that of the capture: it is encrypted, and there was no key to look into it.
+    Digest,
 }
 
 /// Why a manifest cannot be trusted.
@@ -132,6 +139,7 @@ pub(crate) struct NewManifest {
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) size: u64,
     pub(crate) sha256: String,
+    pub(crate) encrypted_to: Vec<String>,
     pub(crate) schema_version: Option<String>,
     pub(crate) release: Option<String>,
     pub(crate) rows: BTreeMap<String, u64>,
@@ -149,6 +157,7 @@ impl From<NewManifest> for Manifest {
             created_at,
             size,
             sha256,
+            encrypted_to,
             schema_version,
             release,
             rows,
@@ -156,7 +165,7 @@ impl From<NewManifest> for Manifest {
         } = new;
         Self {
             format: FORMAT.to_owned(),
-            version: VERSION,
+            version: VERSIONS[usize::from(!encrypted_to.is_empty())],
             id,
             environment,
             system,
@@ -165,6 +174,7 @@ impl From<NewManifest> for Manifest {
             created_at,
             size,
             sha256,
+            encrypted_to,
             schema_version,
             release,
             rows,
@@ -258,6 +268,7 @@ impl Method {
         match self {
             Self::OpenedCopy => "opened-copy",
             Self::ReadDump => "read-dump",
+            Self::Digest => "digest",
         }
     }
 }
@@ -309,6 +320,7 @@ pub(crate) mod tests {
             created_at: when,
             size: 4096,
             sha256: "ab".repeat(32),
+            encrypted_to: Vec::new(),
             schema_version: Some("20261123000005".to_owned()),
             release: None,
             rows: BTreeMap::from([("users".to_owned(), 3)]),
@@ -372,7 +384,7 @@ pub(crate) mod tests {
         insta::assert_snapshot!(
             [
                 refused("\"pinned\"", "\"colour\": 1, \"pinned\""),
-                refused("\"version\": 1", "\"version\": 2"),
+                refused("\"version\": 1", "\"version\": 3"),
                 refused("omnitool.backup", "omnitool.tool-access"),
                 refused("\"id\": \"b001\"", "\"id\": \"b002\""),
                 refused("\"staging\"", "\"production\""),
@@ -383,8 +395,8 @@ pub(crate) mod tests {
             ]
             .join("\n"),
             @r"
-        it is malformed: unknown field `colour`, expected one of `format`, `version`, `id`, `environment`, `system`, `file`, `kind`, `created_at`, `size`, `sha256`, `schema_version`, `release`, `rows`, `pinned`, `verified` at line 17 column 10
-        its version is 2, and this build reads up to 1
+        it is malformed: unknown field `colour`, expected one of `format`, `version`, `id`, `environment`, `system`, `file`, `kind`, `created_at`, `size`, `sha256`, `encrypted_to`, `schema_version`, `release`, `rows`, `pinned`, `verified` at line 17 column 10
+        its version is 3, and this build reads up to 2
         its format is `omnitool.tool-access`, not `omnitool.backup`
         its id is `b002`, which is not what its file is named after
         its environment is `production`, which is not the folder's

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     BackupId, Catalog, CatalogError, Contents, InspectError, Interrupted, Kind, Left, Listing,
     Manifest, OldDatabase, Progress, ReadDatabaseError, RestoreError, RestoreHooks, RestoreRequest,
-    Store, System, VerifyError, backup, digest, store::SESSION_TABLE,
+    Store, System, UnsealError, VerifyError, backup, digest, store::SESSION_TABLE,
 };
 
 /// Which backup somebody wants back.
@@ -64,6 +64,9 @@ pub struct Target {
     pub size: u64,
     /// Hexadecimal SHA-256 of the file.
     pub sha256: String,
+    /// Who can decrypt it; empty where it is not encrypted, or has no manifest. The safety backup is for the same, unless
+    /// somebody else was named.
+    pub encrypted_to: Vec<String>,
     /// Why it was taken, where it has a manifest.
     pub kind: Option<Kind>,
     /// When it was taken, where it has a manifest.
@@ -129,6 +132,9 @@ pub enum PlanRollbackError {
     /// The file cannot be read.
     #[error("cannot read the backup")]
     Hash(#[source] io::Error),
+    /// The file is encrypted and cannot be looked into.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
     /// The file is no good backup.
     #[error(transparent)]
     Inspect(#[from] InspectError),
@@ -187,7 +193,7 @@ impl RollbackPlan {
         let environment = catalog.environment();
         // First of all, before the safety backup could be taken for the latest one.
         let (target, contents) = match wanted {
-            Wanted::File(file) => from_file(file, store.system(), environment)?,
+            Wanted::File(file) => from_file(catalog, file, store.system())?,
             _ => from_catalog(catalog, wanted, store.system())?,
         };
         let old_database = store
@@ -224,14 +230,22 @@ impl RollbackPlan {
         check: &mut dyn FnMut(&DatabaseUrl) -> Result<(), String>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<RolledBack, RestoreError> {
+        let Target { label, file, sha256, encrypted_to, .. } = &self.target;
+        let unsealed = catalog.unseal(file)?;
+        let (file, sha256) = match &unsealed {
+            None => (file.as_path(), sha256),
+            Some(copy) if copy.stored.sha256 == *sha256 => (copy.file(), &copy.plain.sha256),
+            Some(_) => return Err(RestoreError::Changed { label: label.clone() }),
+        };
         let request = RestoreRequest {
-            label: &self.target.label,
-            file: &self.target.file,
-            sha256: &self.target.sha256,
+            label,
+            file,
+            sha256,
             contents: &self.contents,
             environment: self.environment,
             old: self.old_database.as_ref(),
         };
+        let catalog = &catalog.as_private_as(encrypted_to);
         let mut safety_backup = None;
         let mut safety = |progress: &mut dyn FnMut(Progress)| {
             if self.database_exists {
@@ -259,13 +273,14 @@ fn from_catalog(
     let label = backup.id.to_string();
     let schema_version = check_ours(&label, &contents)?;
     let file = catalog.file(&backup);
-    let Manifest { kind, created_at, size, sha256, release, .. } = backup;
+    let Manifest { kind, created_at, size, sha256, encrypted_to, release, .. } = backup;
     let target = Target {
         label,
         file,
         why,
         size,
         sha256,
+        encrypted_to,
         kind: Some(kind),
         created_at: Some(created_at),
         release,
@@ -277,14 +292,21 @@ fn from_catalog(
 }
 
 fn from_file(
+    catalog: &Catalog,
     file: &Path,
     system: System,
-    environment: EnvironmentName,
 ) -> Result<(Target, Contents), PlanRollbackError> {
-    let contents = system.inspect(file)?;
-    // After the first look, which refuses folders, links and pipes.
-    let digest::Fingerprint { size, sha256 } =
-        digest::of_file(file).map_err(PlanRollbackError::Hash)?;
+    let environment = catalog.environment();
+    // Folders, links and pipes are refused by the look into them.
+    let is_file = std::fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_file());
+    let (contents, digest::Fingerprint { size, sha256 }) =
+        match if is_file { catalog.unseal(file)? } else { None } {
+            Some(copy) => (system.inspect(copy.file())?, copy.stored.clone()),
+            None => {
+                let contents = system.inspect(file)?;
+                (contents, digest::of_file(file).map_err(PlanRollbackError::Hash)?)
+            }
+        };
     let label = file.display().to_string();
     let schema_version = check_ours(&label, &contents)?;
     let target = Target {
@@ -293,6 +315,7 @@ fn from_file(
         why: "it was named with --file".to_owned(),
         size,
         sha256,
+        encrypted_to: Vec::new(),
         kind: None,
         created_at: None,
         release: None,
@@ -448,6 +471,9 @@ impl fmt::Display for RollbackPlan {
         }
         writeln!(f, "  chosen:  {}", target.why)?;
         writeln!(f, "  checked: {} bytes, SHA-256, integrity, references, rows", target.size)?;
+        if !target.encrypted_to.is_empty() {
+            writeln!(f, "  encrypted, as the safety backup will be")?;
+        }
         writeln!(f, "  schema:  {}", target.schema())?;
         writeln!(f, "  release that fits: {}", target.fitting_release())?;
         if let Some(from) = target.comes_from {

@@ -170,6 +170,17 @@ fn help_shows_the_flags_and_examples() {
           --undo
               Put back what was there before the last rollback
 
+          --identity <FILE>
+              The file with the age identity that decrypts the backup, where it is encrypted
+              
+              [env: OMNITOOL_BACKUP_IDENTITY=]
+
+          --encrypt-to <AGE_RECIPIENT>
+              Encrypt the safety backup to this age recipient; repeat it for several [default: as the
+              backup is]
+              
+              [env: OMNITOOL_BACKUP_RECIPIENT=]
+
           --drop-old
               Drop the databases that earlier rollbacks kept under other names, and restore nothing
 
@@ -358,6 +369,40 @@ fn what_makes_no_sense_is_refused_and_nothing_changes() {
     let stderr = site.project.run(site.program(), &postgres, &["--env", "staging"]).failure(1);
     assert!(!stderr.contains("hunter2"), "{stderr}");
     assert_eq!((site.dump(), site.backups()), (site.now.clone(), 1));
+}
+
+#[test]
+fn an_encrypted_backup_needs_its_identity() {
+    let site = Site::new(EnvironmentName::Staging);
+    let key = age::x25519::Identity::generate();
+    let recipients = vec![key.to_public().to_string().parse().unwrap()];
+    let keys = omnitool_backup::Keys { recipients, identity: None };
+    let store = for_url(site.db.url()).unwrap();
+    let catalog = site.catalog.clone().with_keys(keys);
+    capture(&catalog, &*store, Kind::Manual, None, &mut |_| ()).unwrap();
+    fixture::user(&mut site.db.connection(), "carol");
+    let before = site.dump();
+    insta::assert_snapshot!(site.run(&["--backup", "b002"]).failure(1).replace(char::is_numeric, "0"), @r"
+    error: the backup data/backups/staging/b000-00000000T000000Z-omnitool.sqlite0.age is encrypted, and no identity was named
+
+    hint: nothing was changed; name the file with the age identity: --identity FILE
+    ");
+    assert_eq!(site.dump(), before);
+    let secret = age::secrecy::ExposeSecret::expose_secret(&key.to_string()).to_owned();
+    site.project.write("backup.key", secret);
+    let stdout = site.run(&["--backup", "b002", "--identity", "backup.key"]).success();
+    assert!(stdout.contains("\n  encrypted, as the safety backup will be\n"), "{stdout}");
+    assert_eq!(site.dump(), site.now);
+    let safety = site.catalog.find(BackupId::new(3)).unwrap();
+    assert!(safety.file.ends_with(".age"), "{}", safety.file);
+}
+
+#[test]
+fn there_is_no_old_database_of_sqlite_to_drop() {
+    let site = Site::new(EnvironmentName::Staging);
+    let stdout = site.run(&["--drop-old"]).success();
+    assert_eq!(stdout, "Dropped 0 old databases of staging\n");
+    site.run(&["--drop-old", "--undo"]).failure(2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{error::Error, io, path::PathBuf};
 
 use omnitool_database::{OpenError, migration::MigrateError, stamp::ReadStampError};
 
-use crate::CaptureError;
+use crate::{CaptureError, UnsealError};
 
 /// What a database system or its programs say.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -197,6 +197,9 @@ pub enum RestoreError {
         /// The backup.
         label: String,
     },
+    /// The backup is encrypted and cannot be decrypted.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
     /// The caller's checks found something in the staged copy.
     #[error("the backup {label} fails its checks: {problem}")]
     Unfit {

@@ -7,6 +7,7 @@ mod masking;
 mod pages;
 mod postgres;
 mod rollback;
+mod sealed;
 
 use std::path::PathBuf;
 

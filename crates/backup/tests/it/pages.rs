@@ -164,11 +164,7 @@ fn progress_goes_up_to_the_whole_in_each_step() {
         let last = of_step.last().unwrap();
         assert_eq!(Some(last.done), last.total, "{step:?}");
     }
-    let steps: Vec<Step> = told.iter().map(|progress| progress.step).collect();
-    assert!(steps.is_sorted_by_key(|step| match step {
-        Step::Stage => 0,
-        Step::Check => 1,
-        Step::Copy => 2,
-        Step::Replace => 3,
-    }));
+    let mut steps: Vec<Step> = told.iter().map(|progress| progress.step).collect();
+    steps.dedup();
+    assert_eq!(steps, [Step::Stage, Step::Check, Step::Copy, Step::Check, Step::Replace]);
 }
