@@ -3,7 +3,10 @@
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Continuation, ReleaseId, Revision, Settings, Situation, StepId, Stream};
+use crate::{
+    AccessChanges, CheckResult, Continuation, ReleaseId, Revision, Settings, Situation, StepId,
+    Stream,
+};
 
 /// Something that happened during a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +155,16 @@ pub enum Fact {
         program: String,
         /// What it said that it did.
         summary: String,
+    },
+    /// A program checked something.
+    Checked {
+        /// The checks, in their order.
+        checks: Vec<CheckResult>,
+    },
+    /// An import changed who may use what; one that only plans says what it would change.
+    AccessChanged {
+        /// The changes.
+        changes: AccessChanges,
     },
 }
 

@@ -97,6 +97,14 @@ pub enum ActionError {
 }
 
 impl ActionError {
+    /// What the program that failed has found.
+    pub(crate) fn facts(&self) -> &[Fact] {
+        match self {
+            Self::Program(RunProgramError::Failed { facts, .. }) => facts,
+            _ => &[],
+        }
+    }
+
     /// What the program that failed says to do next.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
@@ -190,6 +198,8 @@ impl<'a> Executor<'a> {
                         .database
                         .push(DatabaseChange { program: program.clone(), result });
                 }
+                // Only reports show them.
+                Fact::Checked { .. } | Fact::AccessChanged { .. } => {}
             }
         }
         if let (Some(run), true) = (touched, self.aftermath.database.is_empty()) {
@@ -251,7 +261,10 @@ impl<'a> Executor<'a> {
             (Purpose::CreateUsers, Ok(output)) => !output.credentials.is_empty(),
             _ => false,
         };
-        let mut facts = Vec::new();
+        let mut facts = match &result {
+            Ok(output) => output.facts.clone(),
+            Err(_) => Vec::new(),
+        };
         if may_have_changed {
             let program = call.program.to_owned();
             let result = match &result {
@@ -264,8 +277,15 @@ impl<'a> Executor<'a> {
             };
             self.aftermath.database.push(DatabaseChange { program, result });
         }
-        let ProgramOutput { summary, warnings, backup, credentials, backups: _, document } =
-            result?;
+        let ProgramOutput {
+            summary,
+            warnings,
+            backup,
+            credentials,
+            backups: _,
+            document,
+            facts: _,
+        } = result?;
         if let Some(id) = backup {
             facts.extend(self.took_backup(String::new(), id).facts);
         }

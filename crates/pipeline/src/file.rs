@@ -9,10 +9,15 @@ use std::{
 use fs_err as fs;
 use serde::Serialize;
 
-/// Writes `value` to `file` through a file beside it that is then renamed, with mode 0600.
+/// Writes `value` to `file` as [`write`] does.
 pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
+    write(file, &text)
+}
+
+/// Writes `content` to `file` through a file beside it that is then renamed, with mode 0600.
+pub(crate) fn write(file: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let temporary = file.with_file_name(name);
@@ -20,7 +25,7 @@ pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> io::Result<()> 
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut partial = fs::OpenOptions::from_options(options).open(&temporary)?;
-        partial.write_all(&text)?;
+        partial.write_all(content)?;
         partial.sync_all()?;
         fs::rename(&temporary, file)
     };

@@ -4,6 +4,7 @@
 
 use crate::{
     Overview, Record, RunOutcome, StepState, Variable,
+    html::title,
     overview::{duration, point_in_time},
 };
 
@@ -16,14 +17,15 @@ const MOST_LINES: usize = 20;
 #[must_use]
 pub fn step_summary(records: &[Record]) -> String {
     let Some(run) = Overview::new(records) else { return String::new() };
-    let Overview { release, environment, platform, .. } = &run;
+    let Overview { platform, .. } = &run;
     let over = match run.replaces {
         Some(old) => format!("over release {old}"),
         None => "where nothing served".to_owned(),
     };
     let mut text = format!(
-        "## {} Release {release} to {environment}: {}\n\n{over}, on the {platform} platform, by {}, began {}, took {}\n\n",
+        "## {} {}: {}\n\n{over}, on the {platform} platform, by {}, began {}, took {}\n\n",
         mark_of_run(&run),
+        title(&run),
         verdict(&run),
         escaped(run.user),
         point_in_time(run.started),
@@ -61,7 +63,7 @@ pub fn step_summary(records: &[Record]) -> String {
 #[must_use]
 pub fn annotations(records: &[Record]) -> String {
     let Some(run) = Overview::new(records) else { return String::new() };
-    let what = format!("Release {} to {}", run.release, run.environment);
+    let what = title(&run);
     let mut text = String::new();
     for step in &run.steps {
         if let (StepState::Warned, Some(note)) = (step.state, step.note) {
@@ -120,7 +122,7 @@ const fn mark(state: StepState) -> &'static str {
         StepState::Warned => "⚠️",
         StepState::Failed => "❌",
         StepState::Unfinished => "⏳",
-        StepState::Skipped | StepState::NotReached => "➖",
+        StepState::Skipped | StepState::Kept | StepState::NotReached => "➖",
     }
 }
 

@@ -241,7 +241,7 @@ impl RunRecord {
                 self.artifact_revision.clone_from(revision);
             }
             Fact::Backup { id } => self.backup = Some(id.clone()),
-            Fact::DatabaseChanged { .. } => {}
+            Fact::DatabaseChanged { .. } | Fact::Checked { .. } | Fact::AccessChanged { .. } => {}
         }
     }
 

@@ -12,7 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
     CheckOutcome, CheckResult, Overview, ReadJournalError, Record, RunOutcome, StepOverview,
-    StepState, file,
+    StepState, Task, file,
     overview::{duration, point_in_time},
     read_journal,
 };
@@ -79,7 +79,7 @@ fn shell(title: &str, body: &Markup) -> Markup {
 }
 
 fn page(run: &Overview<'_>) -> Markup {
-    let title = format!("Release {} to {}", run.release, run.environment);
+    let title = title(run);
     let body = html! {
         main {
             (header(run, &title))
@@ -106,6 +106,16 @@ fn page(run: &Overview<'_>) -> Markup {
     shell(&format!("{} · {title}", verdict(run).1), &body)
 }
 
+/// What the run is about.
+pub(crate) fn title(run: &Overview<'_>) -> String {
+    let Overview { release, environment, .. } = run;
+    match run.task {
+        Task::Deploy => format!("Release {release} to {environment}"),
+        Task::Rollback => format!("Rollback of {environment} to release {release}"),
+        Task::Rehearsal => format!("Rehearsal of release {release} for {environment}"),
+    }
+}
+
 /// The class and the word for how a run went.
 fn verdict(run: &Overview<'_>) -> (&'static str, &'static str) {
     match run.outcome {
@@ -128,6 +138,7 @@ fn header(run: &Overview<'_>, title: &str) -> Markup {
                     None => { "where nothing served" },
                 }
                 ", on the " (run.platform.to_string()) " platform, by " bdi { (run.user) }
+                @if let Some(continues) = run.continues { ", continuing run " (continues) }
             }
         }
     }
@@ -196,6 +207,7 @@ const fn mark(state: StepState) -> (&'static str, &'static str) {
         StepState::Warned => ("warned", "!"),
         StepState::Skipped => ("skipped", "–"),
         StepState::Failed => ("failed", "✕"),
+        StepState::Kept => ("skipped", "↑"),
         StepState::Unfinished => ("unfinished", "…"),
         StepState::NotReached => ("skipped", "·"),
     }
@@ -219,6 +231,7 @@ fn steps(steps: &[StepOverview<'_>]) -> Markup {
                                 @for line in step.evidence { div { (line) } }
                                 @if let Some(note) = step.note {
                                     @if step.state == StepState::Skipped { div.quiet { (note) } }
+                                    @else if step.state == StepState::Kept { div.quiet { "done in run " (note) } }
                                     @else { div.quiet { "see above" } }
                                 }
                             }

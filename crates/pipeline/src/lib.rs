@@ -1,16 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod artifact;
 mod command;
 mod event;
 mod executor;
 mod file;
 mod gate;
+mod github;
 mod history;
 mod hook;
+mod html;
 mod journal;
 mod local;
 mod lock;
+mod notify;
+mod overview;
 mod plan;
 mod platform;
 mod process;
@@ -26,6 +31,9 @@ mod step;
 mod variable;
 mod watch;
 
+pub use answer::{
+    AccessChanges, AccessFact, AccessFactKind, CheckOutcome, CheckResult, Contradiction,
+};
 pub use artifact::{
     Artifact, ArtifactSource, FindArtifactError, Origin, PROGRAMS, PackArtifactError,
     REQUIRED_DATA, Revision, UnpackArtifactError, check_required_data, find_artifact,
@@ -35,11 +43,15 @@ pub use command::CommandLine;
 pub use event::{Event, Fact, RunOutcome, StepOutcome, Task};
 pub use executor::{ActionError, Aftermath, DatabaseChange, Execute, Executor, Performed};
 pub use gate::{GateFacts, Objection, RehearsalRule, Staged};
+pub use github::{annotations, masks, step_summary};
 pub use history::{History, RunRecord, RunState, StepRecord};
 pub use hook::{FindHooksError, HOOKS_FOLDER, Hook, Moment, find_hooks};
+pub use html::{WriteReportError, render_html, write_report};
 pub use journal::{Journal, ReadJournalError, Record, Sink, WriteJournalError, read_journal};
 pub use local::{App, AppError, AppSpec, LocalPlatform, LocalPlatformError, Recovery, RunningApp};
 pub use lock::{AcquireLockError, DeployLock, Holder, Waiting};
+pub use notify::{InvalidWebhookError, Message, Notifier, NotifyError, Occasion, Service, Webhook};
+pub use overview::{Overview, StepOverview, StepState};
 pub use plan::{
     DatabaseState, DeployOptions, Plan, ProductionOptions, RELEASES_KEPT, RehearsalOptions,
     Rehearsed, RollbackChoice,

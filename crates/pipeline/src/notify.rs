@@ -141,9 +141,12 @@ impl Notifier {
     /// Takes one event of the run; most are nothing to tell anybody.
     pub fn tell(&mut self, event: &Event) {
         let message = match event {
-            Event::RunStarted { run, user, environment, platform, release, replaces, .. } => {
+            Event::RunStarted {
+                run, user, environment, platform, release, replaces, task, ..
+            } => {
                 let message = Message {
                     occasion: Occasion::Started,
+                    task: *task,
                     run: run.clone(),
                     user: user.clone(),
                     environment: *environment,

@@ -5,7 +5,7 @@ use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 
 use crate::{
     AccessChanges, CheckOutcome, CheckResult, Event, Fact, Record, ReleaseId, RunOutcome, StepId,
-    StepOutcome, command::quoted,
+    StepOutcome, Task, command::quoted,
 };
 
 /// What a journal says about its run.
@@ -14,6 +14,10 @@ use crate::{
 pub struct Overview<'a> {
     /// The run.
     pub run: &'a str,
+    /// What it is for.
+    pub task: Task,
+    /// The run that it continues.
+    pub continues: Option<&'a str>,
     /// Who ran it.
     pub user: &'a str,
     /// The environment.
@@ -75,6 +79,8 @@ pub enum StepState {
     Skipped,
     /// It failed.
     Failed,
+    /// An earlier run did it.
+    Kept,
     /// It began, and the journal ends before it did.
     Unfinished,
     /// The run did not get to it.
@@ -90,6 +96,7 @@ impl StepState {
             Self::Warned => "warned",
             Self::Skipped => "skipped",
             Self::Failed => "failed",
+            Self::Kept => "kept",
             Self::Unfinished => "not finished",
             Self::NotReached => "not reached",
         }
@@ -102,13 +109,24 @@ impl<'a> Overview<'a> {
     pub fn new(records: &'a [Record]) -> Option<Self> {
         let first = records.first()?;
         let Event::RunStarted {
-            run, user, environment, platform, release, replaces, steps, ..
+            run,
+            user,
+            environment,
+            platform,
+            release,
+            replaces,
+            steps,
+            task,
+            continues,
+            ..
         } = &first.event
         else {
             return None;
         };
         let mut overview = Self {
             run,
+            task: *task,
+            continues: continues.as_ref().map(|continues| continues.run.as_str()),
             user,
             environment: *environment,
             platform: *platform,
@@ -123,6 +141,15 @@ impl<'a> Overview<'a> {
             commit: None,
             database: Vec::new(),
         };
+        // What an earlier run found counts as if this one had.
+        for kept in continues.iter().flat_map(|continues| &continues.kept) {
+            for fact in &kept.facts {
+                overview.learn(kept.step, fact);
+            }
+        }
+        for fact in continues.iter().flat_map(|continues| &continues.changed) {
+            overview.learn(StepId::Release, fact);
+        }
         let start = instant(&first.at);
         for record in records {
             let passed = milliseconds(start, instant(&record.at));
@@ -152,6 +179,7 @@ impl<'a> Overview<'a> {
                     StepOutcome::Warned { reason } => (StepState::Warned, Some(reason.as_str())),
                     StepOutcome::Skipped { reason } => (StepState::Skipped, Some(reason.as_str())),
                     StepOutcome::Failed { error } => (StepState::Failed, Some(error.as_str())),
+                    StepOutcome::Kept { run } => (StepState::Kept, Some(run.as_str())),
                 };
                 (step.state, step.note) = (state, note);
             }
@@ -207,7 +235,19 @@ impl<'a> Overview<'a> {
     pub fn ways_back(&self) -> Vec<(&'static str, String)> {
         let environment = self.environment;
         let began = |id| self.steps.iter().any(|step| step.id == id && step.began_ms.is_some());
+        let went_back = self.steps.iter().any(|step| {
+            step.id == StepId::Rollback && matches!(step.state, StepState::Done | StepState::Warned)
+        });
         let mut ways = Vec::new();
+        if self.task != Task::Deploy || went_back {
+            return ways;
+        }
+        if self.replaces.is_some() && self.released() {
+            ways.push((
+                "make the release before it serve again",
+                format!("cargo xtask rollback {environment} --code"),
+            ));
+        }
         if let Some(backup) = self.backup
             && (began(StepId::Release) || began(StepId::ImportAccess))
         {

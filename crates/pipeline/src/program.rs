@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    CommandLine, ProgramCall, Purpose, Variable, Watch,
+    CommandLine, Fact, ProgramCall, Purpose, Variable, Watch, answer,
     process::{self, Finished, RunCommandError, Stdout},
 };
 
@@ -27,6 +27,8 @@ pub struct ProgramOutput {
     pub backups: Vec<ListedBackup>,
     /// Its whole answer, where the call was for that.
     pub document: Option<Value>,
+    /// What it found and changed, as far as reports show it.
+    pub facts: Vec<Fact>,
 }
 
 impl ProgramOutput {
@@ -38,6 +40,7 @@ impl ProgramOutput {
             credentials: Vec::new(),
             backups: Vec::new(),
             document: None,
+            facts: Vec::new(),
         }
     }
 }
@@ -116,6 +119,8 @@ pub enum RunProgramError {
         causes: Option<Box<Cause>>,
         /// What it says to do next.
         hint: Option<String>,
+        /// What it found, as far as reports show it.
+        facts: Vec<Fact>,
     },
     /// It ended without an answer that can be understood.
     #[error("{program} ended with {status} and no answer{}", tail_text(.tail))]
@@ -306,6 +311,7 @@ fn understand(
     stderr_tail: &[String],
 ) -> Option<Result<ProgramOutput, RunProgramError>> {
     let Answer { summary, kind, error, causes, hint, id, users, checks, document } = answer;
+    let facts = answer::facts(&document);
     if !success {
         let bad = [CheckOutcome::Failed, CheckOutcome::CouldNotRun];
         let mut found: Vec<String> =
@@ -321,9 +327,9 @@ fn understand(
         }
         let causes =
             causes.into_iter().rev().fold(None, |next, text| Some(Box::new(Cause { text, next })));
-        return Some(Err(RunProgramError::Failed { program, message, found, causes, hint }));
+        return Some(Err(RunProgramError::Failed { program, message, found, causes, hint, facts }));
     }
-    let mut output = ProgramOutput::new(summary?);
+    let mut output = ProgramOutput { facts, ..ProgramOutput::new(summary?) };
     let warned = [CheckOutcome::Warned];
     output.warnings = checks.into_iter().filter_map(|check| check.tell(&warned)).collect();
     match purpose {
@@ -345,6 +351,7 @@ fn understand(
                     found,
                     causes: None,
                     hint,
+                    facts: Vec::new(),
                 }));
             }
         }

@@ -222,7 +222,15 @@ impl Runner<'_> {
             if (self.interrupted)() && step.when == When::AllWell {
                 return Err(RunError::Interrupted(None));
             }
-            let performed = self.action(step.id, action)?;
+            let performed = match self.action(step.id, action) {
+                Err(RunError::Action(error)) => {
+                    for fact in error.facts().to_vec() {
+                        self.learn(step.id, fact)?;
+                    }
+                    return Err(RunError::Action(error));
+                }
+                other => other?,
+            };
             let Performed { evidence: said, warnings: warned, facts } = performed;
             evidence.push(said);
             warnings.extend(warned);

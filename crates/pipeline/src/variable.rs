@@ -36,6 +36,12 @@ impl Variable {
         &self.name
     }
 
+    /// Whether its value is never shown.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        matches!(self.value, Value::Secret(_))
+    }
+
     /// Its value, for the process that gets it.
     #[must_use]
     pub fn expose(&self) -> &str {

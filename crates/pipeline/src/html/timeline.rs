@@ -55,6 +55,7 @@ fn bar(step: &StepOverview<'_>, top: u64, whole: u64) -> Markup {
                 text.time.none x=(LEFT) y=(text_y) {
                     @match step.state {
                         StepState::Skipped => { "skipped" },
+                        StepState::Kept => { "kept" },
                         _ => { "not reached" },
                     }
                 }
@@ -85,7 +86,7 @@ fn tick_text(milliseconds: u64) -> String {
         0 => "0".to_owned(),
         1..1_000 => format!("{milliseconds} ms"),
         1_000..60_000 => format!("{} s", milliseconds / 1_000),
-        _ if milliseconds % 60_000 == 0 => format!("{} min", milliseconds / 60_000),
+        _ if milliseconds.is_multiple_of(60_000) => format!("{} min", milliseconds / 60_000),
         _ => duration(milliseconds),
     }
 }

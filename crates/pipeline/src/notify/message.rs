@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Service;
-use crate::{ReleaseId, RunOutcome, StepId, overview::duration};
+use crate::{ReleaseId, RunOutcome, StepId, Task, overview::duration};
 
 /// How much of an error leaves the machine, in characters: its first line, and no more than this.
 const LONGEST_ERROR: usize = 300;
@@ -44,6 +44,8 @@ impl fmt::Display for Occasion {
 pub struct Message {
     /// What it is about.
     pub occasion: Occasion,
+    /// What the run is for.
+    pub task: Task,
     /// The run.
     pub run: String,
     /// Who runs it.
@@ -97,16 +99,36 @@ impl Message {
         let Self { release, environment, platform, .. } = self;
         let took = self.duration_ms.map(|took| format!(" after {}", duration(took)));
         let took = took.unwrap_or_default();
-        let on = if platform.to_string() == "local" { "" } else { " on Heroku" };
+        let on = match platform {
+            PlatformName::Local => "",
+            PlatformName::Heroku => " on Heroku",
+        };
         let user = escape(&self.user);
         let what = format!("release {release} to {environment}{on}");
+        let (now, then, noun) = match self.task {
+            Task::Deploy => (
+                format!("deploys {what}"),
+                format!("deployed {what}"),
+                format!("deployment of {what}"),
+            ),
+            Task::Rollback => (
+                format!("rolls {environment}{on} back to release {release}"),
+                format!("rolled {environment}{on} back to release {release}"),
+                format!("rollback of {environment}{on} to release {release}"),
+            ),
+            Task::Rehearsal => (
+                format!("rehearses release {release} for {environment}{on}"),
+                format!("rehearsed release {release} for {environment}{on}"),
+                format!("rehearsal of release {release} for {environment}{on}"),
+            ),
+        };
         let mut text = match self.occasion {
-            Occasion::Started => format!("🚀 {user} deploys {what}"),
-            Occasion::Succeeded => format!("✅ {user} deployed {what}{took}"),
-            Occasion::Warned => format!("⚠️ {user} deployed {what}{took}, with warnings"),
+            Occasion::Started => format!("🚀 {user} {now}"),
+            Occasion::Succeeded => format!("✅ {user} {then}{took}"),
+            Occasion::Warned => format!("⚠️ {user} {then}{took}, with warnings"),
             Occasion::Failed => {
                 let step = self.step.map_or("", StepId::as_str);
-                format!("❌ {user}'s deployment of {what} stopped in the step {step}{took}")
+                format!("❌ {user}'s {noun} stopped in the step {step}{took}")
             }
         };
         for more in self.error.iter().chain(&self.link) {

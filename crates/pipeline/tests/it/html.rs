@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use omnitool_environment::EnvironmentName;
 use omnitool_pipeline::{Record, read_journal, render_html, write_report};
+
+use crate::{fake::Project, suite::World as _};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/journals").join(name)
@@ -88,4 +91,21 @@ fn a_file_that_is_no_journal_gives_no_report() {
     let error = write_report(&journal).unwrap_err();
     assert!(error.to_string().contains("cannot understand line 1"), "{error}");
     assert!(!folder.path().join("run.html").exists());
+}
+
+#[test]
+fn what_programs_answer_gets_into_the_report_also_where_they_fail() {
+    let project = Project::new(EnvironmentName::Staging);
+    let added = r#"{"summary":"added 1 grant","mode":"merge","added":{"grants":1},"additions":[{"tool":"Inventory","user":"ann","fact":"grant"}]}"#;
+    project.program("import-tool-access", &format!("echo '{added}'"));
+    let checks = r#"{"summary":"1 check failed","checks":[{"id":"tools","name":"Tools match","outcome":"failed","message":"Missing: A","repair":"sync-tools"}]}"#;
+    project.program("verify-migration", &format!("echo '{checks}'\nexit 1"));
+    let at = "2026-11-24T09:30:00.000Z".to_owned();
+    let events = project.deploy().events.into_iter();
+    let records: Vec<Record> = events.map(|event| Record { at: at.clone(), event }).collect();
+    let page = render_html(&records);
+    for part in ["Missing: A", "Tools match", "sync-tools", "Inventory", "may use it now"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("hunter2"), "a password of the demo users");
 }

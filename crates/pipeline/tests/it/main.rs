@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod fake;
+mod github;
+mod html;
 mod local;
+mod notify;
 mod plan;
 mod runner;
 mod suite;

@@ -93,7 +93,7 @@ fn anything_else_gets_all_fields() {
     let (url, bodies) = server(Manner::Answer(OK));
     assert_eq!(tell(vec![webhook(Service::Json, &url)], "failed"), Vec::<String>::new());
     let last = bodies.try_iter().last().unwrap();
-    insta::assert_snapshot!(last, @r#"{"duration_ms":4204,"environment":"production","error":"verify-migration failed: 1 of 8 checks failed:","link":"https://ci.example.com/runs/7","occasion":"failed","platform":"local","release":"0002","replaces":"0001","run":"20261124-093000-4243","step":"verify","user":"ann"}"#);
+    insta::assert_snapshot!(last, @r#"{"duration_ms":4204,"environment":"production","error":"verify-migration failed: 1 of 8 checks failed:","link":"https://ci.example.com/runs/7","occasion":"failed","platform":"local","release":"0002","replaces":"0001","run":"20261124-093000-4243","step":"verify","task":"deploy","user":"ann"}"#);
 }
 
 #[test]
