@@ -8,7 +8,7 @@ mod kill;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 
 use chrono::Utc;
-use diesel::prelude::*;
+use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_backup::{BackupId, Catalog, Kind, Manifest, capture, for_url};
 use omnitool_database::{
     AnyConnection, Dialect,
@@ -439,6 +439,32 @@ fn a_disk_without_room_leaves_the_live_database_as_it_was() {
     let stderr = site.project.output(command).failure(1);
     assert!(stderr.contains("hint: the database is as it was"), "{stderr}");
     assert_eq!((site.dump(), site.backups()), (before, 1));
+    site.run(&[]).success();
+    assert_eq!(site.dump(), site.then);
+}
+
+/// Files may grow to the size of the database and not to that of its log with the same pages, so that there is room for the
+/// staged copy and the safety backup, and none for the restored pages.
+#[test]
+fn a_disk_that_is_full_while_pages_are_replaced_leaves_the_live_database_as_it_was() {
+    let site = Site::filled(EnvironmentName::Staging, 20_000);
+    let file = site.db.url().sqlite_path().unwrap();
+    site.db.connection().batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let bytes = fs::metadata(file).unwrap().len();
+    assert!(bytes / 4096 > 300, "a log must be larger by much more than the margin: {bytes}");
+    let script = format!(
+        "trap '' XFSZ; [ -n \"$BASH_VERSION\" ] && unit=1024 || unit=512; \
+         ulimit -f $(({bytes} / unit + 4)); exec \"$0\" --env staging"
+    );
+    let mut command = site.project.command("sh");
+    command.args(["-c", &script]).arg(site.program());
+    command.env("DATABASE_URL", site.db.url().expose());
+    let stderr = site.project.output(command).failure(1);
+    assert!(stderr.starts_with("error: cannot replace the content"), "{stderr}");
+    assert!(stderr.contains("hint: the database is as it was"), "{stderr}");
+    assert_eq!(site.dump(), site.now);
+    // The safety backup of what did not happen is a backup like any other.
+    assert_eq!(site.backups(), 2);
     site.run(&[]).success();
     assert_eq!(site.dump(), site.then);
 }
