@@ -9,6 +9,7 @@ mod refresh;
 mod smoke;
 mod target;
 mod verify;
+mod web;
 
 use std::{
     path::{Path, PathBuf},
@@ -65,6 +66,8 @@ enum Suite {
     Access,
     /// Verification at 2.5 million grants; takes minutes, and needs `sqlite3` and `psql`
     Verify,
+    /// Requests to the app, beside a plain handler with one query; takes minutes, and needs `wrk`
+    Web,
 }
 
 /// Users × tools, and how often each command runs.
@@ -110,6 +113,9 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
     }
     if args.suites.contains(&Suite::Refresh) && refresh::run(project, &programs)? == Outcome::Failed
     {
+        return Ok(Outcome::Failed);
+    }
+    if args.suites.contains(&Suite::Web) && web::web(project, &programs)? == Outcome::Failed {
         return Ok(Outcome::Failed);
     }
     if args.suites.contains(&Suite::Programs) {
