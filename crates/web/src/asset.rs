@@ -71,3 +71,55 @@ pub(crate) async fn asset(
     }
     Ok((headers, [(header::CONTENT_TYPE, asset.media_type)], asset.content).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// The colours of the `number`th block of variables in the style sheet: light, then dark.
+    fn colours(number: usize) -> HashMap<&'static str, [f64; 3]> {
+        let block =
+            ASSETS[0].content.split(":root {").nth(number).unwrap().split('}').next().unwrap();
+        let lines =
+            block.lines().filter_map(|line| line.trim().strip_prefix("--")?.split_once(": #"));
+        let channel = |text: &str, at: usize| {
+            let value = f64::from(u8::from_str_radix(&text[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        lines.map(|(name, text)| (name, [0, 2, 4].map(|at| channel(text, at)))).collect()
+    }
+
+    /// How WCAG 2.2 defines the contrast of two colours.
+    fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
+        let light = |[r, g, b]: [f64; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+        let (a, b) = (light(a), light(b));
+        a.max(b) / a.min(b)
+    }
+
+    #[test]
+    fn texts_can_be_read_on_their_grounds_in_light_and_dark() {
+        let pairs = [
+            ("text", "ground"),
+            ("text", "raised"),
+            ("faint", "ground"),
+            ("faint", "raised"),
+            ("accent", "ground"),
+            ("accent", "raised"),
+            ("on-accent", "accent"),
+            ("problem", "problem-ground"),
+            ("problem", "ground"),
+            ("problem", "raised"),
+        ];
+        for mode in [1, 2] {
+            let colours = colours(mode);
+            for (text, ground) in pairs {
+                let contrast = contrast(colours[text], colours[ground]);
+                assert!(contrast >= 4.5, "{mode}: {text} on {ground}: {contrast:.2}");
+            }
+            // Borders of fields.
+            assert!(contrast(colours["line"], colours["ground"]) >= 3.0, "{mode}");
+        }
+    }
+}

@@ -254,7 +254,7 @@ fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup
                         @match login {
                             Some(login) => {
                                 a href="/dashboard" { "Your tools" }
-                                a.who href="/account" aria-label={ "Your account: " (login.viewer.username) } {
+                                a.who href="/account" aria-label={ (login.viewer.username) @if login.viewer.is_admin { " (admin)" } ", your account" } {
                                     (login.viewer.username)
                                     @if login.viewer.is_admin { " (admin)" }
                                 }

@@ -186,7 +186,7 @@ fn row(window: &Window, user: &UserRow) -> Markup {
                 @let mark = window.verdict(user, tool).map(mark);
                 td class=(class) {
                     a href={ "/admin/access/explain?" (name) "&tool=" (super::escape(&tool.name)) }
-                        aria-label={ (words) @if let Some((_, differs)) = mark { ", " (differs) } } {
+                        aria-label={ (letter) @if let Some((sign, _)) = mark { (sign) } " " (words) @if let Some((_, differs)) = mark { ", " (differs) } } {
                         (letter) @if let Some((sign, _)) = mark { (sign) }
                     }
                 }

@@ -16,7 +16,8 @@ use crate::running::{Running, admin, settings, user};
 fn cell<'a>(page: &'a str, user: &str, tool: &str) -> &'a str {
     let address = format!("/admin/access/explain?user={user}&amp;tool={tool}\" aria-label=\"");
     let (_, rest) = page.split_once(&address).unwrap_or_else(|| panic!("{address}: {page}"));
-    rest.split('"').next().unwrap()
+    // After the letter that everybody sees.
+    rest.split('"').next().unwrap().split_once(' ').unwrap().1
 }
 
 fn the_matrix_shows_each_fact_and_explains_it(db: TestDatabase) {
