@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use omnitool_backup::DEFAULT_FOLDER;
+use omnitool_backup::{Catalog, DEFAULT_FOLDER, Keys};
 use omnitool_cli::{Failure, Format, Program, TargetArgs, environments};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
@@ -77,6 +77,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_FOLDER)]
     pub(crate) folder: PathBuf,
 
+    /// Encrypt the backups of staging to this age recipient (age1…); repeat it for several
+    #[arg(
+        long,
+        value_name = "AGE_RECIPIENT",
+        env = "OMNITOOL_BACKUP_RECIPIENT",
+        value_delimiter = ','
+    )]
+    encrypt_to: Vec<String>,
+
     /// Where the copy and the record of the run are [default: beside a SQLite database, else .omnitool/ENV]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -126,6 +135,13 @@ impl Program for Args {
 }
 
 impl Args {
+    /// Staging's backups. A variable that is set to nothing names no recipient.
+    pub(crate) fn catalog(&self, environment: EnvironmentName) -> Result<Catalog, Failure> {
+        let given = self.encrypt_to.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+        let recipients = given.map(str::parse).collect::<Result<_, _>>().map_err(Failure::usage)?;
+        Ok(Catalog::new(&self.folder, environment).with_keys(Keys { recipients, identity: None }))
+    }
+
     pub(crate) fn sites(&self) -> Result<Sites, Failure> {
         let mut target = self.target.clone();
         let environment = *target.env.get_or_insert(EnvironmentName::Staging);

@@ -8,7 +8,7 @@ mod report;
 use std::process::ExitCode;
 
 use omnitool_backup::{
-    Catalog, Progress, Step,
+    Progress, Step,
     masking::{Masking, MaskingRules},
     refresh::{RefreshHooks, RefreshPlan, RefreshRequest, RefreshState, RefreshStep},
 };
@@ -34,7 +34,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     // Whatever can be wrong with the input is found before any database is touched.
     let masking = masking(&args)?;
     let fit = Fit::new(&args, sites.environment)?;
-    let catalog = Catalog::new(&args.folder, sites.environment);
+    let catalog = args.catalog(sites.environment)?;
     let request = RefreshRequest {
         source: &sites.source,
         source_environment: args.source_env,

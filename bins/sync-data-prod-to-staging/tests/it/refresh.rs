@@ -191,3 +191,14 @@ fn what_it_keeps_beside_the_database_is_private() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
+
+#[test]
+fn the_backup_of_what_was_there_is_encrypted_where_somebody_wants_that() {
+    let site = Site::new(Dialect::Sqlite);
+    let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    site.run(&["--encrypt-to", recipient]).success();
+    let catalog = catalog(&site);
+    let backup = catalog.list().unwrap().backups.remove(0);
+    let bytes = std::fs::read(catalog.file(&backup)).unwrap();
+    assert!(bytes.starts_with(b"age-encryption.org/v1"));
+}
