@@ -2,6 +2,7 @@
 
 mod access;
 mod deployment;
+mod export;
 mod history;
 mod matrix;
 mod tool;
@@ -28,7 +29,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/admin/access", get(matrix::show))
         .route("/admin/access/change", post(access::change))
         .route("/admin/access/explain", get(matrix::explain))
-        .route("/admin/access/export", get(matrix::export))
+        .route("/admin/access/export", get(export::export))
         .route("/admin/history", get(history::list))
         .route("/admin/history/{run}", get(history::show))
         .route("/admin/history/{run}/undo", post(access::undo))

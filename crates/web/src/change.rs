@@ -392,8 +392,13 @@ fn plan_undo(conn: &mut AnyConnection, run: i64) -> Result<Plan, ChangeError> {
     let keys: Vec<i64> = wanted.iter().map(|(user_id, _)| *user_id).collect();
     let mut plan = Plan::new(tool, everyone);
     plan.already += u64::from(wanted_everyone.is_some() && everyone.is_none());
-    let reach = if everyone.is_some() { Reach::Everybody } else { Reach::Selected };
-    store::fact::each_user(conn, tool_id, Users::Keys(&keys), reach, |user| {
+    // A statement cannot name any number of keys; then everybody is looked at.
+    let (users, reach) = if everyone.is_some() || keys.len() > store::fact::MOST_KEYS {
+        (Users::Keys(&[]), Reach::Everybody)
+    } else {
+        (Users::Keys(&keys), Reach::Selected)
+    };
+    store::fact::each_user(conn, tool_id, users, reach, |user| {
         let at = wanted.binary_search_by_key(&user.id, |(user_id, _)| *user_id);
         plan.see(&user, is_for_everyone, at.ok().map(|at| wanted[at].1));
     })?;

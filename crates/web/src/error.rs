@@ -36,8 +36,6 @@ pub(crate) enum PageError {
     Explain(#[source] ExplainError),
     #[error("cannot export who may use what")]
     Export(#[from] ExportError),
-    #[error("cannot write what was exported")]
-    Write(#[from] std::io::Error),
     #[error("cannot hash a password")]
     Hash(#[from] HashPasswordError),
     #[error("cannot make the user")]
@@ -77,7 +75,7 @@ impl PageError {
             | Self::CreateUser(_)
             | Self::Schema(_)
             | Self::TooSlow(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Random(_) | Self::Task(_) | Self::Queue(_) | Self::Hash(_) | Self::Write(_) => {
+            Self::Random(_) | Self::Task(_) | Self::Queue(_) | Self::Hash(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }

@@ -2,10 +2,9 @@
 
 use chrono::NaiveDateTime;
 use diesel::{
-    dsl::exists,
+    dsl::{exists, max},
     prelude::*,
-    select, sql_query,
-    sql_types::{Nullable, Text},
+    select,
 };
 use omnitool_database::{
     AnyConnection,
@@ -54,17 +53,17 @@ pub(crate) struct NewSessionRow<'a> {
     pub(crate) expires_at: NaiveDateTime,
 }
 
-#[derive(QueryableByName)]
-struct Version {
-    #[diesel(sql_type = Nullable<Text>)]
-    version: Option<String>,
+diesel::table! {
+    /// Diesel's own list of what was applied.
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
 }
 
 /// The newest migration that was applied: one look at an index, which also shows whether the database answers.
 pub(crate) fn schema_version(conn: &mut AnyConnection) -> QueryResult<Option<String>> {
-    sql_query("SELECT max(version) AS version FROM __diesel_schema_migrations")
-        .get_result::<Version>(conn)
-        .map(|row| row.version)
+    // A typed query, since the connection keeps its plan; a text would be sent and planned each time.
+    __diesel_schema_migrations::table.select(max(__diesel_schema_migrations::version)).first(conn)
 }
 
 /// The active user whose session has this hash and is not over.

@@ -1,15 +1,14 @@
-//! The access matrix, what explains it, and its export.
+//! The access matrix, and what explains it.
 
 use axum::{
     Form,
     extract::{State, rejection::FormRejection},
-    http::{Uri, header},
-    response::{IntoResponse as _, Response},
+    http::Uri,
 };
 use maud::Markup;
 use omnitool_database::{AnyConnection, read_snapshot};
 use omnitool_environment::EnvironmentName;
-use omnitool_tool_access::{self as access, ExplainError, Export};
+use omnitool_tool_access::{self as access, ExplainError};
 use serde::Deserialize;
 
 use crate::{
@@ -142,26 +141,4 @@ pub(crate) async fn explain(
         })
         .await?;
     Ok(page::matrix::explain(app.settings(), &login, &explanation, user_id, tool_id))
-}
-
-/// The very bytes that `export-tool-access` writes.
-pub(crate) async fn export(
-    State(app): State<App>,
-    visit: Visit,
-    uri: Uri,
-) -> Result<Response, PageError> {
-    let environment = app.environment();
-    let (_, bytes) = app
-        .with_admin(&visit, here(&uri), move |conn, _| {
-            let mut bytes = Vec::new();
-            Export::load(conn, environment)?.write(&mut bytes)?;
-            Ok(bytes)
-        })
-        .await?;
-    let name = format!("attachment; filename=\"{environment}_tool_access.json\"");
-    let headers = [
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-        (header::CONTENT_DISPOSITION, name),
-    ];
-    Ok((headers, bytes).into_response())
 }

@@ -23,7 +23,7 @@ use super::user::{Filter, Show};
 /// How many users travel at a time; PostgreSQL's client keeps a whole answer in memory.
 const PAGE: usize = 4096;
 /// How many keys a statement names.
-const KEYS: usize = 4096;
+pub(crate) const MOST_KEYS: usize = 4096;
 
 /// A user with what is known about one tool.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
@@ -183,7 +183,7 @@ pub(crate) fn change_users(
     user_ids: &[i64],
     reason: Option<&str>,
 ) -> QueryResult<()> {
-    for keys in user_ids.chunks(KEYS) {
+    for keys in user_ids.chunks(MOST_KEYS) {
         match change {
             Change::Grant => {
                 let rows = users::table.filter(users::id.eq_any(keys)).select((

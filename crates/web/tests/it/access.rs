@@ -1,4 +1,4 @@
-use diesel::prelude::*;
+use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_database::schema::{
     tool_access_event, tool_access_exclusion, tool_access_run, tools, users,
 };
@@ -177,6 +177,24 @@ fn a_mistyped_exception_lets_nobody_in(db: TestDatabase) {
     assert_eq!(admin.send(CHANGE, &[("tool", "999"), ("wish", "everyone")]).status, 404);
 }
 
+fn thousands_of_users_are_changed_and_changed_back_at_once(db: TestDatabase) {
+    let tool = scenario(&db);
+    let sql = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 5000) \
+               INSERT INTO users (username, password_hash) SELECT 'many_' || n, '!' FROM number";
+    db.connection().batch_execute(sql).unwrap();
+    let app = Running::start(&db);
+    let admin = app.log_in("admin");
+    let id = tool.to_string();
+    let fields = [("tool", &*id), ("wish", "grant"), ("scope", "matching"), ("q", "many_")];
+    let (shown, answer) = admin.change(CHANGE, &fields);
+    assert!(shown.text("gain").contains("(5000): many_") && shown.body.contains("and 4950 more"));
+    assert_eq!(names(&db, tool).len(), 5000);
+    let undo = answer.location().unwrap().split('?').next().unwrap().to_owned() + "/undo";
+    let (shown, _) = admin.change(&undo, &[]);
+    assert!(shown.text("lose").contains("(5000)"), "{}", shown.body);
+    assert!(names(&db, tool).is_empty());
+}
+
 fn a_program_is_not_undone_here(db: TestDatabase) {
     let tool = scenario(&db);
     let conn = &mut db.connection();
@@ -201,6 +219,7 @@ on_both_databases!(
     a_search_decides_for_whom_a_change_is_made_at_once,
     what_changed_meanwhile_is_shown_again_and_not_done,
     a_mistyped_exception_lets_nobody_in,
+    thousands_of_users_are_changed_and_changed_back_at_once,
     a_program_is_not_undone_here,
 );
 
