@@ -81,7 +81,7 @@ pub enum UnsealError {
         source: DecryptError,
     },
     /// The backup cannot be read to its end.
-    #[error("cannot decrypt the backup {file} to its end")]
+    #[error("cannot read the backup {file} to its end")]
     Read {
         /// The backup.
         file: PathBuf,
