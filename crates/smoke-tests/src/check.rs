@@ -190,7 +190,7 @@ fn status(page: &Page, add: &str) -> FetchError {
 }
 
 /// The parsed page, when it is an HTML page with status 200 that is no error page.
-pub(crate) fn html_page(fetch: &Fetch) -> Result<(&Page, Document), FetchError> {
+pub(crate) fn html_page(fetch: &Fetch) -> Result<(&Page, &Document), FetchError> {
     let page = fetch.complete()?;
     if page.status != 200 {
         return Err(status(page, ""));
@@ -203,8 +203,8 @@ pub(crate) fn html_page(fetch: &Fetch) -> Result<(&Page, Document), FetchError> 
     if text.trim().is_empty() {
         return Err(content("answered 200, but is empty"));
     }
-    let document = Document::parse(&text);
-    match error_page(&document, &text) {
+    let document = page.document();
+    match error_page(document, &text) {
         Some(said) => {
             Err(content(format!("answered 200, but is an error page: \"{}\"", one_line(&said))))
         }
@@ -230,7 +230,7 @@ fn homepage(evidence: &Evidence) -> Verdict {
         if document.title.is_empty() && document.headings.is_empty() {
             return Err(content("answered 200, but has neither a title nor a heading"));
         }
-        Ok(loaded(&evidence.home, page, &document))
+        Ok(loaded(&evidence.home, page, document))
     };
     judge().into()
 }
@@ -241,7 +241,7 @@ fn login_page(evidence: &Evidence) -> Verdict {
         if !document.password_field {
             return Err(content("answered 200, but has no field for a password"));
         }
-        Ok(loaded(&evidence.login, page, &document))
+        Ok(loaded(&evidence.login, page, document))
     };
     judge().into()
 }

@@ -3,6 +3,7 @@
 use std::{
     error::Error as _,
     io::{self, Read as _},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -313,6 +314,7 @@ fn read_page(
         headers: header::shown(response.headers()),
         body: Vec::new(),
         size: 0,
+        document: OnceLock::new(),
     };
     let body = read_body(url, response.body_mut(), &mut page, keep);
     // Of two troubles the first one counts.

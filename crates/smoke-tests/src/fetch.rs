@@ -1,11 +1,12 @@
 //! What came back from a request.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::OnceLock, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     base_url::shown,
+    html::Document,
     text::{one_line, status_line},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Page {
     pub(crate) body: Vec<u8>,
     /// How long the whole body is, or how much of it came.
     pub(crate) size: u64,
+    /// The body as HTML, once somebody asked for that.
+    pub(crate) document: OnceLock<Document>,
 }
 
 /// Why there is no whole answer.
@@ -148,6 +151,11 @@ impl Page {
     pub(crate) fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
     }
+
+    /// The body read as HTML, which is done once: a hostile page takes its time.
+    pub(crate) fn document(&self) -> &Document {
+        self.document.get_or_init(|| Document::parse(&self.text()))
+    }
 }
 
 impl Fetch {
@@ -203,6 +211,7 @@ impl Fetch {
             headers: BTreeMap::from([("content-type".to_owned(), media_type.to_owned())]),
             body: body.into(),
             size: body.len() as u64,
+            document: OnceLock::new(),
         };
         let mut fetch = Self {
             method: "GET",

@@ -10,7 +10,7 @@ pub(crate) struct Document {
     pub(crate) title: String,
     /// The texts of the `<h1>`, without surrounding space.
     pub(crate) headings: Vec<String>,
-    /// The stylesheets and scripts, in the page's order, as written.
+    /// The first stylesheets and scripts, in the page's order, as written.
     pub(crate) links: Vec<Link>,
     /// Whether there is a field to type a password into.
     pub(crate) password_field: bool,
@@ -112,6 +112,9 @@ impl AssetKind {
     }
 }
 
+/// How many of a page's links are kept. Far fewer are fetched; no page that people made has as many.
+const LINK_LIMIT: usize = 1000;
+
 /// Titles and headings that only an error page has; each must stand at the beginning.
 const ERROR_BEGINNINGS: [&str; 6] = ["error", "400", "404", "500", "502", "503"];
 
@@ -187,15 +190,16 @@ impl Document {
         let link = |kind, address: Option<String>| {
             address.filter(|address| !address.is_empty()).map(|address| Link { kind, address })
         };
+        let has_room = self.links.len() < LINK_LIMIT;
         match tag.name.as_slice() {
             b"base" if self.base.is_none() => self.base = attribute("href"),
-            b"link" if is("rel", "stylesheet") => {
+            b"link" if has_room && is("rel", "stylesheet") => {
                 self.links.extend(link(AssetKind::Css, attribute("href")));
             }
-            b"link" if is("rel", "modulepreload") => {
+            b"link" if has_room && is("rel", "modulepreload") => {
                 self.links.extend(link(AssetKind::Js, attribute("href")));
             }
-            b"script" => self.links.extend(link(AssetKind::Js, attribute("src"))),
+            b"script" if has_room => self.links.extend(link(AssetKind::Js, attribute("src"))),
             b"form" => {
                 let post =
                     attribute("method").is_some_and(|method| method.eq_ignore_ascii_case("post"));

@@ -79,7 +79,22 @@ impl ProbeUser {
     pub(crate) fn redact(&self, text: &str) -> String {
         let password = self.password.expose_secret();
         let encoded: String = form_urlencoded::byte_serialize(password.as_bytes()).collect();
-        text.replace(password, REDACTED).replace(&encoded, REDACTED)
+        let json = serde_json::Value::from(password).to_string();
+        let json = &json[1..json.len() - 1];
+        let mut text = text.replace(password, REDACTED).replace(&encoded, REDACTED);
+        text = text.replace(json, REDACTED);
+        // As a page says it; templates differ in how they write quotes.
+        let html = password.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        for (double, single) in [
+            ("\"", "'"),
+            ("&quot;", "'"),
+            ("&quot;", "&#39;"),
+            ("&#34;", "&#39;"),
+            ("&quot;", "&#x27;"),
+        ] {
+            text = text.replace(&html.replace('"', double).replace('\'', single), REDACTED);
+        }
+        text
     }
 }
 
@@ -154,7 +169,7 @@ impl Session<'_> {
         let logout = document.forms.iter().find(|form| form.leads_to("/logout")).cloned();
         let page_url = page.url.clone();
         match logout {
-            Some(logout) => Ok(Dashboard { page_url, document, logout }),
+            Some(logout) => Ok(Dashboard { page_url, document: document.clone(), logout }),
             None => {
                 Err(content("after the login, nobody is logged in: there is no form to log out"))
             }
@@ -305,6 +320,13 @@ mod tests {
     fn a_password_that_the_app_says_is_redacted_as_it_is_and_as_it_was_sent() {
         let text = "you typed hunter2 & (hunter2+%26)";
         assert_eq!(user(&[]).redact(text), "you typed [redacted] ([redacted])");
+    }
+
+    #[test]
+    fn a_password_that_the_app_says_is_redacted_as_pages_and_documents_write_it() {
+        let user = ProbeUser { password: "a&<\"'".to_owned().into(), ..user(&[]) };
+        let text = "a&amp;&lt;&quot;&#x27; a&amp;&lt;&#34;&#39; a&amp;&lt;\"' a&<\\\"'";
+        assert_eq!(user.redact(text), "[redacted] [redacted] [redacted] [redacted]");
     }
 
     #[test]

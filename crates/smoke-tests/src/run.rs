@@ -20,7 +20,7 @@ use crate::{
     client::{BODY_LIMIT, Client, Finality, is_up},
     fetch::{ErrorKind, Fetch, FetchError},
     health::Health,
-    html::{AssetKind, Document},
+    html::AssetKind,
     probe,
     report::{Budget, RunFacts, TestReport},
     text,
@@ -215,7 +215,7 @@ fn links(page: &Fetch) -> Vec<(AssetKind, Result<Url, Unfetched>)> {
         return Vec::new();
     };
     let mut links: Vec<(AssetKind, Result<Url, Unfetched>)> = Vec::new();
-    for (kind, url) in Document::parse(&page.text()).assets(&page.url) {
+    for (kind, url) in page.document().assets(&page.url) {
         let link = match url {
             Err(address) => Err(Unfetched::Malformed(address)),
             Ok(url) if !is_same_site(&page.url, &url) => Err(Unfetched::Elsewhere),

@@ -224,3 +224,19 @@ fn a_page_with_very_many_assets_is_tested_by_the_first_ones() {
     assert_eq!(assets.requests.len(), 52, "fifty of the homepage, two of the login page: {report}");
     assert_eq!(assets.message, "1 CSS, 51 JS, 30 beyond the limit not fetched");
 }
+
+#[test]
+fn a_page_that_links_more_than_anybody_reads_leaves_the_time_to_fetch_some() {
+    let page: String =
+        (0..30_000).map(|n| format!("<script src=/static/app.js?{n}></script>")).collect();
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/" => crate::server::answer(200, "text/html", format!("<title>t</title>{page}")),
+        path if path.starts_with("/static/app.js") => {
+            crate::server::answer(200, "text/javascript", "1")
+        }
+        _ => healthy(request),
+    });
+    let report = run(&options(&server));
+    let assets = test(&report, "static-assets");
+    assert_eq!(assets.message, "1 CSS, 51 JS, 950 beyond the limit not fetched", "{report}");
+}
