@@ -8,7 +8,6 @@ mod leak;
 mod plan;
 mod rules;
 mod schema;
-mod sql;
 mod store;
 
 use std::{
@@ -16,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use diesel::{Connection as _, SqliteConnection};
 use omnitool_database::{
     AnyConnection,
     migration::{self, MigrateError},
@@ -125,12 +124,7 @@ pub fn mask(
     key: &MaskingKey,
 ) -> Result<Masked, MaskError> {
     let mut conn = copy.open()?;
-    if let AnyConnection::Sqlite(conn) = &mut conn {
-        // Nobody else has it, and one that fails is thrown away: there is nothing to roll back to.
-        conn.batch_execute(
-            "PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF",
-        )?;
-    }
+    store::forgo_rollback(&mut conn)?;
     let schema = Schema::read(&mut conn)?;
     let plan = MaskingPlan::new(masking, &schema, &Schema::of_this_build()?, conn.dialect())?;
     let samples = Samples::take(&mut conn, &plan, &schema)?;

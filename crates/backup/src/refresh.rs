@@ -20,7 +20,7 @@ pub use self::{
     copy::{MakeCopyError, OpenCopyError, UnattachedCopy},
     record::{RefreshOutcome, RefreshRecord, RefreshRecordError, RefreshState},
 };
-pub(crate) use self::{copy::MARK, record::write_private};
+pub(crate) use self::{record::write_private, store::MARK};
 use crate::{
     Catalog, Contents, ReadDatabaseError, Store, UnsupportedDatabaseError, for_url,
     masking::{Masking, MaskingPlan, PlanMaskingError, ReadSchemaError, Schema},

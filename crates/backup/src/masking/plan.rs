@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     rules::{MaskingRules, Rule},
     schema::{Column, Kind, Schema, Table},
-    sql,
+    store::statement,
 };
 
 /// What a password hash becomes, whatever the rules say: a text that no password has.
@@ -183,7 +183,8 @@ impl Planner {
                 }
             }
             if !masked.is_empty() {
-                let sql::Update { sql, keys } = sql::update(self.dialect, name, table, &masked);
+                let statement::Update { sql, keys } =
+                    statement::update(self.dialect, name, table, &masked);
                 plan.updates.push(TableUpdate { table: name.clone(), columns: masked, keys, sql });
             }
         }

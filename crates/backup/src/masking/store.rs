@@ -1,4 +1,6 @@
-//! Masking's SQL that runs: reading a schema, the updates, samples and texts.
+//! Masking's SQL: reading a schema, the updates, samples and texts.
+
+pub(super) mod statement;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,11 +13,11 @@ use diesel::{
 };
 use omnitool_database::{AnyConnection, Dialect};
 
+use self::statement::{quoted, quoted_path};
 use super::{
     key::{ColumnKey, DIGITS_FUNCTION, HASH_FUNCTION, MaskingKey},
     plan::TableUpdate,
     schema::{Column, Kind, Schema, Table},
-    sql::{quoted, quoted_path},
 };
 
 #[derive(QueryableByName)]
@@ -102,6 +104,16 @@ fn kind(declared: &str) -> Kind {
         Kind::Other
     } else {
         Kind::Composite
+    }
+}
+
+/// Nobody else has the copy, and one that fails is thrown away: there is nothing to roll back to.
+pub(super) fn forgo_rollback(conn: &mut AnyConnection) -> QueryResult<()> {
+    match conn {
+        AnyConnection::Sqlite(conn) => conn.batch_execute(
+            "PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF",
+        ),
+        AnyConnection::Postgres(conn) => conn.batch_execute("SET synchronous_commit = off"),
     }
 }
 

@@ -2,17 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use diesel::{connection::SimpleConnection as _, prelude::*, sql_types::Text};
 use omnitool_database::{AnyConnection, Mode, OpenError, open};
 use omnitool_environment::{DatabaseKind, DatabaseUrl};
 
+use super::store as refresh_store;
 use crate::{
     Cause, CopyError, Progress, Store,
     store::{self, PostgresCopy},
 };
-
-/// The table that says whose copy it is. Only what has it can be masked.
-pub(crate) const MARK: &str = "omnitool_unattached_copy";
 
 /// What the file of a copy adds to the database's name: of SQLite the copy itself, of PostgreSQL the dump of the source.
 const SOURCE: &str = ".refresh";
@@ -92,12 +89,6 @@ pub enum OpenCopyError {
     },
 }
 
-#[derive(QueryableByName)]
-struct Mark {
-    #[diesel(sql_type = Text)]
-    token: String,
-}
-
 impl UnattachedCopy {
     /// Copies the source as it is at one moment, while others go on using it, to beside `target`. Files are in `folder`.
     ///
@@ -133,19 +124,8 @@ impl UnattachedCopy {
         getrandom::fill(&mut random).map_err(MakeCopyError::Random)?;
         let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let copy = Self { url, token, place };
-        copy.mark()?;
+        refresh_store::mark(&mut open(&copy.url, Mode::Write)?, &copy.token)?;
         Ok(copy)
-    }
-
-    fn mark(&self) -> Result<(), MakeCopyError> {
-        let mut conn = open(&self.url, Mode::Write)?;
-        conn.batch_execute(&format!(
-            "DROP TABLE IF EXISTS {MARK}; CREATE TABLE {MARK} (token TEXT PRIMARY KEY)"
-        ))?;
-        diesel::sql_query(format!("INSERT INTO {MARK} VALUES ($1)"))
-            .bind::<Text, _>(&self.token)
-            .execute(&mut conn)?;
-        Ok(())
     }
 
     /// Where it is.
@@ -161,18 +141,16 @@ impl UnattachedCopy {
     /// Fails where it cannot be opened or is not what was made.
     pub(crate) fn open(&self) -> Result<AnyConnection, OpenCopyError> {
         let mut conn = open(&self.url, Mode::Write)?;
-        let marks: QueryResult<Vec<Mark>> =
-            diesel::sql_query(format!("SELECT token FROM {MARK}")).load(&mut conn);
-        match marks.as_deref() {
-            Ok([mark]) if mark.token == self.token => Ok(conn),
-            _ => Err(OpenCopyError::NotTheCopy { database: self.url.to_string() }),
+        if refresh_store::is_marked(&mut conn, &self.token) {
+            Ok(conn)
+        } else {
+            Err(OpenCopyError::NotTheCopy { database: self.url.to_string() })
         }
     }
 
     /// Takes the mark away: nothing can mask it any more, and it is a database like any other.
     pub(crate) fn unmark(&self) -> Result<(), MakeCopyError> {
-        let mut conn = open(&self.url, Mode::Write)?;
-        Ok(conn.batch_execute(&format!("DROP TABLE {MARK}"))?)
+        Ok(refresh_store::unmark(&mut open(&self.url, Mode::Write)?)?)
     }
 
     /// The copy as a file that can be restored.
@@ -182,9 +160,7 @@ impl UnattachedCopy {
     ) -> Result<BackupFile<'_>, MakeCopyError> {
         match &self.place {
             Place::Sqlite(file) => {
-                // One file, without a log beside it.
-                let mut conn = open(&self.url, Mode::Write)?;
-                conn.batch_execute("PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE")?;
+                refresh_store::close_log(&mut open(&self.url, Mode::Write)?)?;
                 Ok(BackupFile::Copy(file.path()))
             }
             Place::Postgres { folder, name, .. } => {

@@ -1,6 +1,7 @@
-//! The refresh's SQL: which database a connection leads to, and how large it is.
+//! The refresh's SQL: which database a connection leads to, how large it is, and the mark of a copy.
 
 use diesel::{
+    connection::SimpleConnection as _,
     prelude::*,
     sql_types::{BigInt, Text},
 };
@@ -29,4 +30,41 @@ pub(super) fn identify(conn: &mut AnyConnection) -> QueryResult<(String, u64)> {
     };
     let Identity { identity, bytes } = diesel::sql_query(query).get_result(conn)?;
     Ok((identity, u64::try_from(bytes).unwrap_or_default()))
+}
+
+/// The table that says whose copy a database is. Only what has it can be masked.
+pub(crate) const MARK: &str = "omnitool_unattached_copy";
+
+#[derive(QueryableByName)]
+struct Mark {
+    #[diesel(sql_type = Text)]
+    token: String,
+}
+
+/// Marks the database with `token`.
+pub(super) fn mark(conn: &mut AnyConnection, token: &str) -> QueryResult<()> {
+    conn.batch_execute(&format!(
+        "DROP TABLE IF EXISTS {MARK}; CREATE TABLE {MARK} (token TEXT PRIMARY KEY)"
+    ))?;
+    diesel::sql_query(format!("INSERT INTO {MARK} VALUES ($1)"))
+        .bind::<Text, _>(token)
+        .execute(conn)
+        .map(drop)
+}
+
+/// Whether the database is marked with `token` and nothing else.
+pub(super) fn is_marked(conn: &mut AnyConnection, token: &str) -> bool {
+    let marks: QueryResult<Vec<Mark>> =
+        diesel::sql_query(format!("SELECT token FROM {MARK}")).load(conn);
+    matches!(marks.as_deref(), Ok([mark]) if mark.token == token)
+}
+
+/// Takes the mark away.
+pub(super) fn unmark(conn: &mut AnyConnection) -> QueryResult<()> {
+    conn.batch_execute(&format!("DROP TABLE {MARK}"))
+}
+
+/// Makes a SQLite database one file, without a log beside it. It is thrown away where anything happens.
+pub(super) fn close_log(conn: &mut AnyConnection) -> QueryResult<()> {
+    conn.batch_execute("PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE")
 }

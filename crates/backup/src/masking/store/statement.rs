@@ -1,23 +1,23 @@
-//! The statements, as texts.
+//! The statements that mask a table, as texts.
 
 use std::collections::BTreeMap;
 
 use omnitool_database::Dialect;
 
-use super::{
+use crate::masking::{
     key::{DIGITS_FUNCTION, HASH_FUNCTION},
     rules::Rule,
     schema::{Kind, Table},
 };
 
 /// A statement and the columns whose derived keys it takes as parameters.
-pub(super) struct Update {
-    pub(super) sql: String,
-    pub(super) keys: Vec<String>,
+pub(in crate::masking) struct Update {
+    pub(in crate::masking) sql: String,
+    pub(in crate::masking) keys: Vec<String>,
 }
 
 /// One statement that masks all masked columns of a table.
-pub(super) fn update(
+pub(in crate::masking) fn update(
     dialect: Dialect,
     name: &str,
     table: &Table,
@@ -36,12 +36,12 @@ pub(super) fn update(
 }
 
 /// An identifier.
-pub(super) fn quoted(name: &str) -> String {
+pub(in crate::masking) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A table as the schema names it, which on PostgreSQL may be in another schema.
-pub(super) fn quoted_path(dialect: Dialect, table: &str) -> String {
+pub(in crate::masking) fn quoted_path(dialect: Dialect, table: &str) -> String {
     match (dialect, table.split_once('.')) {
         (Dialect::Postgres, Some((schema, table))) => {
             format!("{}.{}", quoted(schema), quoted(table))
