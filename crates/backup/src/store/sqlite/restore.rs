@@ -69,7 +69,11 @@ fn prepare(
         stamp_as(conn, request.environment)?;
         end_sessions(conn)
     })?;
-    check(&mut conn, request.contents)
+    check(&mut conn, request.contents)?;
+    // Several programs look at it next, and with a rollback journal the app, which wants a write-ahead log, would wait for
+    // whoever reads.
+    execute(&mut conn, "PRAGMA journal_mode = WAL")?;
+    Ok(())
 }
 
 /// Writes the staged pages over the live ones.
