@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::NaiveDateTime;
 use omnitool_database::{AnyConnection, read_snapshot};
 
-use crate::{Change, store};
+use crate::{Change, name::printable, store};
 
 /// Everything that decides whether a user may use a tool, and how it came about.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -168,7 +168,7 @@ impl fmt::Display for FactSource {
         let Self { origin, since, reason } = self;
         write!(f, "since {} UTC, by {origin}", since.format("%Y-%m-%d %H:%M:%S"))?;
         match reason {
-            Some(reason) => write!(f, ": {reason}"),
+            Some(reason) => write!(f, ": {}", printable(reason)),
             None => Ok(()),
         }
     }
@@ -179,10 +179,10 @@ impl fmt::Display for HistoryEntry {
         let Self { at, change, program, admin, run_id, file_sha256 } = self;
         write!(f, "{} UTC  {:<15}  {program}", at.format("%Y-%m-%d %H:%M:%S"), change.as_str())?;
         if let Some(admin) = admin {
-            write!(f, ", admin {admin}")?;
+            write!(f, ", admin {}", printable(admin))?;
         }
         if let Some(run_id) = run_id {
-            write!(f, ", run {run_id}")?;
+            write!(f, ", run {}", printable(run_id))?;
         }
         if let Some(digest) = file_sha256 {
             write!(f, ", file sha256 {}", digest.get(..12).unwrap_or(digest))?;
@@ -196,7 +196,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, tool, may_use, reason, grant, wildcard, exclusion, history } = self;
         let answer = if *may_use { "may use" } else { "may not use" };
-        writeln!(f, "{user} {answer} {tool}: {reason}")?;
+        writeln!(f, "{} {answer} {}: {reason}", printable(user), printable(tool))?;
         for (name, fact) in [("grant", grant), ("wildcard", wildcard), ("exclusion", exclusion)] {
             match fact {
                 Some(fact) => writeln!(f, "  {name:<10} {fact}")?,

@@ -13,6 +13,7 @@ use crate::{
     Counts,
     facts::{Facts, ToolFacts},
     file::{self, ReadAccessFileError, Written},
+    name::printable,
     store,
 };
 
@@ -181,6 +182,7 @@ pub enum FactKind {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tool, user, fact } = self;
+        let (tool, user) = (printable(tool), user.as_deref().map(printable));
         match (fact, user) {
             (FactKind::Wildcard, _) | (FactKind::Grant, None) => write!(f, "{tool}: everyone"),
             (FactKind::Grant, Some(user)) => write!(f, "{tool}: {user} granted"),
@@ -195,14 +197,15 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment { file, database } => {
+                let file = printable(file);
                 write!(f, "environment: `{file}` in the file, `{database}` in the database")
             }
             Self::OnlyInDatabase(fact) => write!(f, "+ {fact}"),
             Self::OnlyInFile(fact) => write!(f, "- {fact}"),
-            Self::UserOnlyInDatabase { user } => write!(f, "+ user {user}"),
-            Self::UserOnlyInFile { user } => write!(f, "- user {user}"),
-            Self::ToolOnlyInDatabase { tool } => write!(f, "+ tool {tool}"),
-            Self::ToolOnlyInFile { tool } => write!(f, "- tool {tool}"),
+            Self::UserOnlyInDatabase { user } => write!(f, "+ user {}", printable(user)),
+            Self::UserOnlyInFile { user } => write!(f, "- user {}", printable(user)),
+            Self::ToolOnlyInDatabase { tool } => write!(f, "+ tool {}", printable(tool)),
+            Self::ToolOnlyInFile { tool } => write!(f, "- tool {}", printable(tool)),
         }
     }
 }

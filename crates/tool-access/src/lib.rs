@@ -7,6 +7,7 @@ mod export;
 mod facts;
 mod file;
 mod import;
+mod name;
 mod query;
 mod store;
 

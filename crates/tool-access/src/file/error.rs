@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{FORMAT, FactList, VERSION};
+use crate::name::printable;
 
 /// A file with who may use what cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum FileProblem {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It is no JSON, or not of the expected shape.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Syntax(String),
     /// It ends in the middle.
     #[error("the file ends here, in the middle: it is truncated")]
@@ -56,7 +57,7 @@ pub enum FileProblem {
         limit: usize,
     },
     /// It is some other file.
-    #[error("the format is `{found}`, and this is not an export: expected `{FORMAT}`")]
+    #[error("the format is `{}`, and this is not an export: expected `{FORMAT}`", printable(.found))]
     OtherFormat {
         /// The value of `format`.
         found: String,
@@ -68,7 +69,7 @@ pub enum FileProblem {
         found: u64,
     },
     /// A key that no version of the format has; ignoring it could give somebody access.
-    #[error("unknown key `{key}`; expected {expected}")]
+    #[error("unknown key `{}`; expected {expected}", printable(.key))]
     UnknownKey {
         /// The key.
         key: String,
@@ -76,7 +77,7 @@ pub enum FileProblem {
         expected: &'static str,
     },
     /// A key twice, of which JSON readers would take one or the other.
-    #[error("the key `{key}` appears twice")]
+    #[error("the key `{}` appears twice", printable(.key))]
     RepeatedKey {
         /// The key.
         key: String,
@@ -88,7 +89,7 @@ pub enum FileProblem {
         key: &'static str,
     },
     /// A key comes before one that it needs.
-    #[error("the key `{key}` must come after `{needs}`")]
+    #[error("the key `{}` must come after `{needs}`", printable(.key))]
     KeyTooEarly {
         /// The key.
         key: String,
@@ -96,13 +97,13 @@ pub enum FileProblem {
         needs: &'static str,
     },
     /// A key of the flat format in a file of ours, or the other way round.
-    #[error("the key `{key}` belongs to another format than the keys before it")]
+    #[error("the key `{}` belongs to another format than the keys before it", printable(.key))]
     MixedFormats {
         /// The key.
         key: String,
     },
     /// An environment that nobody knows.
-    #[error("unknown environment `{found}`; expected local, staging or production")]
+    #[error("unknown environment `{}`; expected local, staging or production", printable(.found))]
     UnknownEnvironment {
         /// The value of `environment`.
         found: String,
@@ -111,7 +112,7 @@ pub enum FileProblem {
     #[error("an empty name")]
     EmptyName,
     /// A user twice in `users`.
-    #[error("`{user}` is listed twice in `users`{}", first(*.first_line))]
+    #[error("`{}` is listed twice in `users`{}", printable(.user), first(*.first_line))]
     DuplicateUser {
         /// The user.
         user: String,
@@ -119,7 +120,7 @@ pub enum FileProblem {
         first_line: usize,
     },
     /// A user twice in one list of a tool.
-    #[error("`{user}` is listed twice in `{list}` of `{tool}`{}", first(*.first_line))]
+    #[error("`{}` is listed twice in `{list}` of `{}`{}", printable(.user), printable(.tool), first(*.first_line))]
     DuplicateFact {
         /// The user.
         user: String,
@@ -131,7 +132,7 @@ pub enum FileProblem {
         first_line: usize,
     },
     /// A tool twice.
-    #[error("the tool `{tool}` appears twice{}", first(*.first_line))]
+    #[error("the tool `{}` appears twice{}", printable(.tool), first(*.first_line))]
     DuplicateTool {
         /// The tool.
         tool: String,
@@ -139,7 +140,7 @@ pub enum FileProblem {
         first_line: usize,
     },
     /// The file says both that the user may and must not use the tool.
-    #[error("`{user}` is both granted `{tool}` and excluded from it{}", first(*.first_line))]
+    #[error("`{}` is both granted `{}` and excluded from it{}", printable(.user), printable(.tool), first(*.first_line))]
     GrantedAndExcluded {
         /// The user.
         user: String,
@@ -149,7 +150,7 @@ pub enum FileProblem {
         first_line: usize,
     },
     /// A fact about a user for whom the file does not speak.
-    #[error("`{user}` is not listed in `users`, so the file does not speak for this user")]
+    #[error("`{}` is not listed in `users`, so the file does not speak for this user", printable(.user))]
     OutsideScope {
         /// The user.
         user: String,

@@ -5,7 +5,11 @@ use std::{fmt, path::PathBuf};
 use omnitool_environment::EnvironmentName;
 
 use super::{ImportError, Mode, RemovalLimit};
-use crate::{Counts, Fact, FactKind, FileLayout, store};
+use crate::{
+    Counts, Fact, FactKind, FileLayout,
+    name::{disturbs, printable},
+    store,
+};
 
 /// How many facts or names a plan lists; all are counted.
 pub(crate) const MOST_LISTED: usize = 1000;
@@ -196,8 +200,12 @@ impl ImportPlan {
         }
         for ResolvedTool { old, new } in &self.resolved {
             match new {
-                Some(new) => writeln!(f, "  tool `{old}` is now `{new}`")?,
-                None => writeln!(f, "  tool `{old}` is deleted: its facts are skipped")?,
+                Some(new) => {
+                    writeln!(f, "  tool `{}` is now `{}`", printable(old), printable(new))?
+                }
+                None => {
+                    writeln!(f, "  tool `{}` is deleted: its facts are skipped", printable(old))?;
+                }
             }
         }
         writeln!(f, "  read      {}", self.read)?;
@@ -217,7 +225,7 @@ impl ImportPlan {
             writeln!(f, "  {} unknown here", plural(self.unknown_user_count, "user"))?;
             if shown == Shown::Everything {
                 for user in &self.unknown_users {
-                    writeln!(f, "    {user}")?;
+                    writeln!(f, "    {}", printable(user))?;
                 }
                 rest(f, self.unknown_user_count, self.unknown_users.len())?;
             }
@@ -316,7 +324,7 @@ fn facts(count: u64) -> String {
 
 /// The first few names, and how many more there are.
 pub(crate) fn list(names: &[String], count: usize) -> String {
-    let mut text: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let mut text: Vec<String> = names.iter().map(|name| format!("`{}`", printable(name))).collect();
     if count > names.len() {
         text.push(format!("and {} more", count - names.len()));
     }
@@ -344,11 +352,19 @@ impl Contradiction {
     }
 }
 
-/// Quotes `text` for a shell where it needs that.
+/// Quotes `text` for a shell where it needs that, in one line that acts on no terminal.
 fn quote(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain) {
         text.to_owned()
+    } else if text.chars().any(disturbs) {
+        let escaped = |c: char| match c {
+            '\'' | '\\' => format!("\\{c}"),
+            c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+            c if disturbs(c) => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        format!("$'{}'", text.chars().map(escaped).collect::<String>())
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }

@@ -350,6 +350,46 @@ fn a_refused_plan_changes_nothing(db: TestDatabase) {
 }
 
 /// The second waits for the first and then finds what it left.
+fn what_a_file_says_begins_no_line_and_acts_on_no_terminal(db: TestDatabase) {
+    const EVIL: &str = "x\n::error::\u{1b}[31m\u{202e}'";
+    let mut conn = db.connection();
+    people(&mut conn, &["bob", EVIL], &[EVIL]);
+    put(&mut conn, [grant(EVIL, EVIL)]);
+    let text_of = |tool: &str| {
+        let tool =
+            serde_json::json!({ tool: { "granted": ["bob"], "excluded": ["ghost\n::stop"] } });
+        let users = serde_json::json!([EVIL, "bob", "ghost\n::stop"]);
+        format!(
+            r#"{{"format":"omnitool.tool-access","version":1,"environment":"local","users":{users},"tools":{tool}}}"#
+        )
+    };
+    let file = crate::world::file(text_of(EVIL));
+    let plan = import(&mut conn, &ImportRequest::merge(file.path())).unwrap();
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(text(&plan), @r"
+        merge of FILE (from local) into local
+          read      1 grant, 1 exclusion
+          added     1 grant
+            + x\n::error::\u{1b}[31m\u{202e}': bob granted
+          present   0 facts
+          skipped   1 fact
+          refused   0 facts
+          1 user unknown here
+            ghost\n::stop
+          WARNING: 1 exclusion of users unknown here; nothing keeps them out once they exist
+            x\n::error::\u{1b}[31m\u{202e}': ghost\n::stop excluded
+            after creating them, and before they log in, import this file again
+          1 contradiction: the target has what the file, which speaks for it, has not
+            x\n::error::\u{1b}[31m\u{202e}': x\n::error::\u{1b}[31m\u{202e}' granted
+              to remove it: import-tool-access --env local --source FILE --mode sync --fact grant --tool $'x\x0a::error::\x1b[31m\u202e\'' --user $'x\x0a::error::\x1b[31m\u202e\'' --confirm
+            to keep them: export-tool-access --env local
+        ");
+    }
+    let unknown = crate::world::file(text_of("no\n::error::\u{1b}"));
+    let error = import(&mut conn, &ImportRequest::merge(unknown.path())).unwrap_err().to_string();
+    assert!(error.ends_with(r"`no\n::error::\u{1b}`"), "{error}");
+}
+
 fn two_imports_at_the_same_time_both_succeed(db: TestDatabase) {
     people(&mut db.connection(), &USERS, &TOOLS);
     let first = export_of(&db, [grant("alice", "Invoice Generator"), wildcard("Email Templates")]);
@@ -464,6 +504,7 @@ on_both_databases!(
     unknown_users_are_skipped_or_refused,
     older_names_of_tools_are_resolved,
     a_refused_plan_changes_nothing,
+    what_a_file_says_begins_no_line_and_acts_on_no_terminal,
     two_imports_at_the_same_time_both_succeed,
     every_changed_fact_is_in_the_history_once,
     a_large_import_keeps_the_foreign_keys,
