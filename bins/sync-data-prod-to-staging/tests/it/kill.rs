@@ -52,6 +52,9 @@ fn staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(dialect: D
         } else {
             assert!(found == refreshed, "run {run}: neither old nor new");
         }
+        let status = site.run(&["--check-status"]).success();
+        let says_so = ["was killed: ", "came to its end"].iter().any(|text| status.contains(text));
+        assert!(says_so, "run {run}: {status}");
     }
     assert!(old > 0, "no run was killed in time");
 

@@ -202,3 +202,28 @@ fn the_backup_of_what_was_there_is_encrypted_where_somebody_wants_that() {
     let bytes = std::fs::read(catalog.file(&backup)).unwrap();
     assert!(bytes.starts_with(b"age-encryption.org/v1"));
 }
+
+#[test]
+fn without_variables_it_refreshes_what_the_environments_file_names() {
+    let site = Site::new(Dialect::Sqlite);
+    for (database, name) in [(&site.production, "production"), (&site.staging, "staging")] {
+        // Nobody is connected, so that the file is all there is.
+        let content = std::fs::read(database.url().sqlite_path().unwrap()).unwrap();
+        site.project.write(&format!(".omnitool/{name}/omnitool.db"), content);
+    }
+    let mut command = site.project.command(crate::PROGRAM);
+    command.args(["--tools", "data/tools.toml"]);
+    let said = site.project.output(command).success();
+    assert!(said.contains("to:   sqlite:.omnitool/staging/omnitool.db"), "{said}");
+    assert!(said.contains("[SUCCESS] Refreshed staging"), "{said}");
+    assert!(site.project.path().join(".omnitool/staging/refresh.json").exists());
+
+    // Where there is no staging yet, it is made, and there is nothing to back up.
+    std::fs::remove_dir_all(site.project.path().join(".omnitool/staging")).unwrap();
+    std::fs::remove_dir_all(site.project.path().join("data/backups")).unwrap();
+    let mut command = site.project.command(crate::PROGRAM);
+    command.args(["--tools", "data/tools.toml"]);
+    let said = site.project.output(command).success();
+    assert!(said.contains("there is nothing there yet"), "{said}");
+    assert!(!site.project.path().join("data/backups").exists(), "{said}");
+}
