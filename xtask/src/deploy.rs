@@ -4,6 +4,7 @@ pub(crate) mod gate;
 pub(crate) mod production;
 pub(crate) mod session;
 pub(crate) mod staging;
+mod telling;
 
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
 

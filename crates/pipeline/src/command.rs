@@ -72,12 +72,16 @@ impl CommandLine {
     }
 }
 
-/// Variables of whoever runs the deployment that must not decide what a deployed program works on.
-const NOT_INHERITED: [&str; 7] = [
+/// Variables of whoever runs the deployment that must not decide what a deployed program works on, and secrets that it does
+/// not need.
+const NOT_INHERITED: [&str; 10] = [
     "DATABASE_URL",
+    "OMNITOOL_DISCORD_WEBHOOK",
     "OMNITOOL_ENV",
     "OMNITOOL_PLATFORM",
     "OMNITOOL_RELEASE",
+    "OMNITOOL_SLACK_WEBHOOK",
+    "OMNITOOL_WEBHOOK",
     "PORT",
     "TOOL_ACCESS_MODE",
     "TOOL_ACCESS_SOURCE",

@@ -10,6 +10,7 @@ use omnitool_pipeline::{
     run as run_plan,
 };
 
+use super::telling::Telling;
 use crate::{
     project::{Project, host, look, user},
     terminal::{Terminal, heading, print_credentials},
@@ -104,12 +105,13 @@ impl<'a> Session<'a> {
             })?;
         }
         let info = RunInfo { run: id.clone(), user: user(), host: host(), revision, continues };
+        let mut telling = Telling::begin(plan.variables())?;
         let mut terminal = Terminal::new();
-        let others: Vec<&mut dyn Sink> = vec![&mut terminal];
+        let others: Vec<&mut dyn Sink> = vec![&mut terminal, telling.sink()];
         let mut sinks = Sinks::new(Journal::create(&folder.join("runs"), &id)?, others);
         let report = run_plan(plan, &info, &mut executor, &mut sinks, &|| interrupt.is_set());
         let (aftermath, serving) = executor.finish();
-        let places = format!(
+        let mut places = format!(
             "{}  {:<10} {}\n  {:<10} {}\n",
             heading("Where to look"),
             "log",
@@ -117,9 +119,12 @@ impl<'a> Session<'a> {
             "journal",
             project.shown(sinks.journal().path()),
         );
-        terminal.finish()?;
+        let journal = sinks.journal().path().to_owned();
+        let told = terminal.finish();
         // First, since nothing else can show them again.
         print_credentials(&aftermath)?;
+        told?;
+        places.push_str(&telling.finish(project, &journal)?);
         drop(lock);
         Ok(Ran { id, report, aftermath, serving, places })
     }

@@ -43,6 +43,7 @@ fn a_deployment_says_what_it_did_and_what_to_do_next() {
     Where to look
       log        .omnitool/staging/app.log
       journal    .omnitool/staging/runs/RUN.jsonl
+      report     .omnitool/staging/runs/RUN.html
 
     What to do next
       look closer:                       programs/verify-migration --env staging --verbose
@@ -82,6 +83,7 @@ fn a_deployment_says_what_it_did_and_what_to_do_next() {
     Where to look
       log        .omnitool/staging/app.log
       journal    .omnitool/staging/runs/RUN.jsonl
+      report     .omnitool/staging/runs/RUN.html
 
     What to do next
       look closer:                       programs/verify-migration --env staging --verbose
@@ -138,6 +140,7 @@ fn a_failed_check_stops_the_deployment_with_the_ways_out() {
     Where to look
       log        .omnitool/staging/app.log
       journal    .omnitool/staging/runs/RUN.jsonl
+      report     .omnitool/staging/runs/RUN.html
 
     What to do next
       fix the cause, then go on:         cargo xtask deploy-staging --resume RUN

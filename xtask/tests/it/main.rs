@@ -4,7 +4,9 @@
 
 mod deploy;
 mod flags;
+mod guide;
 mod production;
 mod project;
 mod real;
+mod telling;
 mod workflows;

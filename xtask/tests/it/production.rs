@@ -58,6 +58,7 @@ fn what_passed_staging_goes_to_production_as_it_is() {
     Where to look
       log        .omnitool/production/app.log
       journal    .omnitool/production/runs/RUN.jsonl
+      report     .omnitool/production/runs/RUN.html
 
     What to do next
       look closer:                       .omnitool/production/current/bin/verify-migration --env production --verbose

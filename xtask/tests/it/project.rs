@@ -145,7 +145,14 @@ impl Project {
             command.arg("--root").arg(self.root());
         }
         // Nothing of whoever runs the tests may decide what they do.
-        for name in ["DATABASE_URL", "OMNITOOL_ENV", "OMNITOOL_PLATFORM", "RUST_LOG"] {
+        for name in [
+            "DATABASE_URL",
+            "OMNITOOL_ENV",
+            "OMNITOOL_PLATFORM",
+            "RUST_LOG",
+            "GITHUB_ACTIONS",
+            "GITHUB_STEP_SUMMARY",
+        ] {
             command.env_remove(name);
         }
         command.env("USER", "ann").env("NO_COLOR", "1").env("COLUMNS", "100");
@@ -167,6 +174,12 @@ impl Project {
     fn with_programs<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
         let programs = ["--programs", self.programs.to_str().unwrap()];
         arguments.iter().copied().chain(programs).collect()
+    }
+
+    /// Deploys to staging with these variables.
+    pub(crate) fn deploy_with(&self, variables: &[(&str, &str)]) -> Output {
+        let arguments = self.with_programs(&["deploy-staging"]);
+        self.command(&arguments).envs(variables.iter().copied()).output().unwrap()
     }
 
     /// Deploys to staging.
@@ -289,8 +302,9 @@ fn normal_word(word: &str) -> String {
     if is_hash {
         return "HASH".to_owned();
     }
-    if let Some((folder, _)) = word.split_once("/runs/") {
-        return format!("{folder}/runs/RUN.jsonl");
+    if let Some((folder, file)) = word.split_once("/runs/") {
+        let extension = if file.contains(".html") { "html" } else { "jsonl" };
+        return format!("{folder}/runs/RUN.{extension}");
     }
     if is_run(bare_word(word)) {
         return word.replace(bare_word(word), "RUN");
@@ -356,7 +370,7 @@ pub(crate) fn eventually(condition: impl Fn() -> bool) {
 }
 
 /// A port that nobody uses, below those that the system gives to outgoing connections and to other tests.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);

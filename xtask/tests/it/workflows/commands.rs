@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
 };
@@ -12,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use super::{root, workflows};
-use crate::project::{Project, stderr, stdout};
+use crate::project::{Project, stderr, stdout, write_program};
 
 /// A folder of commands that come before those of the system.
 struct Commands {
@@ -34,9 +33,7 @@ impl Commands {
     }
 
     fn add(&self, name: &str, script: &str) {
-        let file = self.path().join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.path().join(name), script);
     }
 
     /// Runs a command of a workflow in `folder`, which has the project's scripts.
