@@ -28,7 +28,7 @@ fn staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(dialect: D
     site.production
         .connection()
         .batch_execute(&format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) {insert}"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) {insert}"
         ))
         .unwrap();
     let started = Instant::now();
@@ -68,12 +68,12 @@ fn staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(dialect: D
 
 #[test]
 fn on_sqlite() {
-    staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(Dialect::Sqlite, 12);
+    staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(Dialect::Sqlite, 8);
 }
 
 #[test]
 fn on_postgres() {
-    staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(Dialect::Postgres, 5);
+    staging_is_old_or_new_and_the_next_run_ends_as_if_nothing_had_been(Dialect::Postgres, 4);
 }
 
 #[test]
@@ -83,10 +83,10 @@ fn who_ends_it_gently_finds_nothing_left() {
         let started = Instant::now();
         site.run(&[]).success();
         let took = started.elapsed();
-        for run in 0..3 {
+        for run in 0..2 {
             let mut command = site.command(&[]);
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(took * (run + 1) / 4);
+            std::thread::sleep(took * (run + 1) / 3);
             let pid = child.id().to_string();
             // It may have ended by now.
             let _ = std::process::Command::new("kill").args(["-TERM", &pid]).output().unwrap();
