@@ -6,12 +6,16 @@ mod arrows;
 mod bench;
 mod ci;
 mod deploy;
+mod deployments;
 mod dev;
+mod heroku_conformance;
 mod lint_migrations;
 mod lint_workflows;
 mod new_migration;
 mod postgres;
 mod project;
+mod rehearse;
+mod rollback;
 mod stop;
 mod terminal;
 mod test;
@@ -51,6 +55,12 @@ enum Command {
     DeployStaging(deploy::staging::DeployStagingArgs),
     /// Put the release that passed staging on production: the whole pipeline, in order
     DeployProduction(deploy::production::DeployProductionArgs),
+    /// Try on a copy of production's newest backup what a deployment would do to it
+    Rehearse(rehearse::RehearseArgs),
+    /// Go back: say what code, schema and data would each lose, and do the one that is chosen
+    Rollback(rollback::RollbackArgs),
+    /// Show runs: all, one, or how two differ
+    Deployments(deployments::DeploymentsArgs),
     /// Serve the app with demo data from this working copy, until Ctrl-C
     Dev(dev::DevArgs),
     /// Stop an environment's app on this machine
@@ -65,13 +75,18 @@ enum Command {
     LintMigrations,
     /// Check that the workflows are valid and safe, and their scripts sound
     LintWorkflows,
+    /// Prove the emulated Heroku by Heroku's own command line tool, where Node.js is
+    HerokuConformance,
     /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
     Ci,
 }
 
 impl Program for Xtask {
     fn format(&self) -> Format {
-        Format::Text
+        match &self.command {
+            Command::Deployments(args) => args.format(),
+            _ => Format::Text,
+        }
     }
 }
 
@@ -83,6 +98,9 @@ fn main() -> ExitCode {
         match command {
             Command::DeployStaging(args) => deploy::staging::run(&project, &args),
             Command::DeployProduction(args) => deploy::production::run(&project, &args),
+            Command::Rehearse(args) => rehearse::run(&project, &args),
+            Command::Rollback(args) => rollback::run(&project, &args),
+            Command::Deployments(args) => deployments::run(&project, &args),
             Command::Dev(args) => dev::run(&project, &args),
             Command::Stop(args) => stop::run(&project, &args),
             Command::Test(args) => {
@@ -93,6 +111,7 @@ fn main() -> ExitCode {
             Command::NewMigration(args) => new_migration::run(&project, &args),
             Command::LintMigrations => lint_migrations::run(&project),
             Command::LintWorkflows => lint_workflows::run(&project),
+            Command::HerokuConformance => heroku_conformance::run(&project),
             Command::Ci => ci::run(&project),
         }
     });

@@ -243,7 +243,6 @@ fn begin(shared: &Arc<Shared>, addon: &str, work: Work) -> Answer {
             blob,
             source_bytes: None,
             processed_bytes: 0,
-            looks: 0,
             succeeded: None,
             warnings: 0,
             created_at: Utc::now(),
@@ -272,7 +271,6 @@ fn begin(shared: &Arc<Shared>, addon: &str, work: Work) -> Answer {
             transfer.finished_at = Some(Utc::now());
             transfer.succeeded = Some(done.is_ok());
             transfer.warnings = u64::from(warns);
-            transfer.looks = 2;
             match done {
                 Ok(bytes) => {
                     transfer.processed_bytes = bytes;
@@ -343,14 +341,7 @@ fn of_app(shared: &Arc<Shared>, request: &Request, app: &str, rest: &[&str]) -> 
                 return missing();
             };
             match (method, rest) {
-                ("GET", []) => {
-                    let answer = Answer::ok(&world.transfers[at].json(verbose));
-                    let found = &mut world.transfers[at];
-                    if found.finished_at.is_some() {
-                        found.looks = found.looks.saturating_sub(1);
-                    }
-                    answer
-                }
+                ("GET", []) => Answer::ok(&world.transfers[at].json(verbose)),
                 ("DELETE", []) => {
                     let gone = world.transfers.remove(at);
                     if let Some(blob) = &gone.blob {

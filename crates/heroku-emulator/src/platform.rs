@@ -20,7 +20,7 @@ pub(crate) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
     let path: Vec<&str> = request.segments.iter().map(String::as_str).collect();
     let body = &request.body;
     match (request.method.as_str(), path.as_slice()) {
-        ("GET", ["account"]) => Answer::ok(&json!({
+        ("GET", ["account"] | ["users", _]) => Answer::ok(&json!({
             "id": world::USER, "email": world::EMAIL, "name": "Dev", "verified": true,
             "two_factor_authentication": false, "federated": false, "allow_tracking": false,
         })),
@@ -192,7 +192,10 @@ fn of_app(shared: &Arc<Shared>, request: &Request, app: &str, rest: &[&str]) -> 
         ("GET", ["formation"]) => Answer::ok(&Value::Array(found.formation_json())),
         ("PATCH", ["formation"]) => {
             for update in body["updates"].as_array().into_iter().flatten() {
-                let quantity = update["quantity"].as_u64().and_then(|n| u32::try_from(n).ok());
+                let quantity = match &update["quantity"] {
+                    Value::String(text) => text.parse().ok(),
+                    value => value.as_u64().and_then(|quantity| u32::try_from(quantity).ok()),
+                };
                 if let (Some(process_type), Some(quantity)) = (update["type"].as_str(), quantity) {
                     found.formation.insert(process_type.to_owned(), quantity);
                 }

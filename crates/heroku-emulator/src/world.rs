@@ -178,8 +178,6 @@ pub(crate) struct Transfer {
     pub(crate) blob: Option<String>,
     pub(crate) source_bytes: Option<u64>,
     pub(crate) processed_bytes: u64,
-    /// How many looks after the end its size is still 0.
-    pub(crate) looks: u32,
     pub(crate) succeeded: Option<bool>,
     pub(crate) warnings: u64,
     pub(crate) created_at: DateTime<Utc>,
@@ -435,6 +433,12 @@ impl App {
 }
 
 impl Transfer {
+    /// Whether its size can be seen already.
+    fn is_settled(&self) -> bool {
+        let settles = chrono::TimeDelta::milliseconds(400);
+        self.finished_at.is_some_and(|at| Utc::now() - at > settles)
+    }
+
     pub(crate) fn json(&self, verbose: bool) -> Value {
         let time = |time: Option<DateTime<Utc>>| time.map(transfer_time);
         let mut value = json!({
@@ -449,7 +453,7 @@ impl Transfer {
             "options": {},
             "source_bytes": self.source_bytes,
             // As the true service: the size comes some seconds after the success.
-            "processed_bytes": if self.looks > 0 { 0 } else { self.processed_bytes },
+            "processed_bytes": if self.is_settled() { self.processed_bytes } else { 0 },
             "succeeded": self.succeeded,
             "warnings": self.warnings,
             "created_at": transfer_time(self.created_at),
