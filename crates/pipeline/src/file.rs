@@ -9,7 +9,7 @@ use std::{
 use fs_err as fs;
 use serde::Serialize;
 
-/// Writes `value` to `file` as [`write`] does.
+/// Writes `value` to `file` as [`write()`] does.
 pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');

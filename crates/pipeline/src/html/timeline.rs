@@ -85,7 +85,11 @@ fn tick_text(milliseconds: u64) -> String {
     match milliseconds {
         0 => "0".to_owned(),
         1..1_000 => format!("{milliseconds} ms"),
-        1_000..60_000 => format!("{} s", milliseconds / 1_000),
+        1_000..60_000 => {
+            let part = format!("{:03}", milliseconds % 1_000);
+            let seconds = format!("{}.{part}", milliseconds / 1_000);
+            format!("{} s", seconds.trim_end_matches('0').trim_end_matches('.'))
+        }
         _ if milliseconds.is_multiple_of(60_000) => format!("{} min", milliseconds / 60_000),
         _ => duration(milliseconds),
     }
@@ -97,11 +101,20 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn ticks_are_named_by_round_times() {
+        let named = [0, 250, 1_000, 1_250, 10_000, 60_000, 90_000].map(tick_text);
+        assert_eq!(named, ["0", "250 ms", "1 s", "1.25 s", "10 s", "1 min", "1 min 30 s"]);
+    }
+
     proptest! {
         #[test]
         fn every_run_has_few_round_ticks_inside_of_the_chart(whole in 1..u64::MAX) {
             let ticks: Vec<u64> = ticks(whole).collect();
             prop_assert!((1..=8).contains(&ticks.len()), "{ticks:?}");
+            let texts: std::collections::BTreeSet<String> =
+                ticks.iter().copied().map(tick_text).collect();
+            prop_assert_eq!(texts.len(), ticks.len(), "two ticks of the same name");
             for at in ticks {
                 prop_assert!(at <= whole);
                 prop_assert!((LEFT..=WIDTH - RIGHT).contains(&position(at, whole)));
