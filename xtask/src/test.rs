@@ -69,13 +69,13 @@ pub(crate) fn test(project: &Project, arguments: &[OsString]) -> Result<ExitStat
 
 /// Whether the package whose tests open pages is among those that are tested.
 fn opens_pages(arguments: &[OsString]) -> bool {
-    let ours = arguments.iter().take_while(|argument| *argument != "--");
+    let mut ours = arguments.iter().take_while(|argument| *argument != "--");
     let names = |argument: &OsString| {
         let argument = argument.to_string_lossy();
         let name = argument.strip_prefix("--package=").or_else(|| argument.strip_prefix("-p"));
         name.unwrap_or(&argument) == PACKAGE_WITH_PAGES
     };
-    !names_packages(arguments) || ours.into_iter().any(names)
+    !names_packages(arguments) || ours.any(names)
 }
 
 /// Whether the arguments of cargo, up to those of the tests themselves, choose packages.

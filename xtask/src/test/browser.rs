@@ -19,7 +19,8 @@ const DRIVER: &str = "OMNITOOL_TEST_CHROMEDRIVER";
 const AXE: &str = "OMNITOOL_TEST_AXE";
 
 /// What distributions call them.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const BROWSERS: [&str; 4] =
+    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// Where macOS keeps them.
 const APPLICATIONS: [&str; 2] = [
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -169,7 +170,8 @@ fn axe(root: &Path) -> Result<PathBuf, Failure> {
     let lock: Lock = serde_json::from_str(&fs::read_to_string(root.join(LOCK))?)
         .map_err(|error| Failure::failed(format!("cannot read {LOCK}: {error}")))?;
     let version = lock.packages.get("node_modules/axe-core").and_then(|axe| axe.version.as_ref());
-    let version = version.ok_or_else(|| Failure::failed(format!("{LOCK} does not pin axe-core")))?;
+    let version =
+        version.ok_or_else(|| Failure::failed(format!("{LOCK} does not pin axe-core")))?;
     let tools = root.join(".omnitool/tools");
     let folder = tools.join(format!("axe-core-{version}"));
     let script = folder.join(SCRIPT);
@@ -190,7 +192,8 @@ fn install_axe(root: &Path, tools: &Path, folder: &Path, version: &str) -> Resul
         let name = Path::new(file).file_name().unwrap_or_default();
         fs::copy(root.join(file), temporary.path().join(name))?;
     }
-    let hint = format!("install Node.js with npm (Debian's package `npm`), or set {AXE} to an axe.min.js");
+    let hint =
+        format!("install Node.js with npm (Debian's package `npm`), or set {AXE} to an axe.min.js");
     let status = Command::new("npm")
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .current_dir(temporary.path())
