@@ -2,6 +2,7 @@
 
 use diesel::connection::SimpleConnection as _;
 use omnitool_backup::{Catalog, Kind};
+use omnitool_database::migration;
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{Dialect, fixture};
 
@@ -93,6 +94,15 @@ fn without_masking_it_must_be_confirmed_and_is_recorded(site: &Site) {
     assert!(status.contains("UNMASKED") && status.contains("run:  run-7"), "{status}");
 }
 
+/// What staging is for: the next release's migrations on production's data.
+fn a_production_of_an_older_build_is_migrated_on_the_way(site: &Site) {
+    let reverted = migration::revert(&mut site.production.connection(), 2).unwrap();
+    let said = site.run(&[]).success();
+    assert!(reverted.iter().all(|name| said.contains(name)), "{said}");
+    migration::check_current(&mut site.staging.connection()).unwrap();
+    assert!(migration::check_current(&mut site.production.connection()).is_err());
+}
+
 fn the_status_says_how_the_last_one_ended(site: &Site) {
     assert_eq!(site.run(&["--check-status"]).success(), "There was no refresh yet\n");
     site.run(&[]).success();
@@ -108,6 +118,7 @@ on_both!(
     masked_values_are_the_same_in_each_refresh,
     a_dry_run_changes_nothing,
     without_masking_it_must_be_confirmed_and_is_recorded,
+    a_production_of_an_older_build_is_migrated_on_the_way,
     the_status_says_how_the_last_one_ended,
 );
 
