@@ -8,7 +8,8 @@ use std::{
 /// Writes `file` through a temporary file beside it, flushed to disk and then renamed over it.
 ///
 /// The file gets mode 0600, since what these programs write may hold personal data. A reader sees the old content or the
-/// new one, also after a crash.
+/// new one, also after a crash. Where `file` is a link, the file that it leads to is replaced. A device or a pipe, such as
+/// `/dev/null`, is written to: it must not be replaced.
 ///
 /// # Errors
 ///
@@ -17,6 +18,13 @@ pub fn write_atomically(
     file: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    let target = file.canonicalize();
+    let file = target.as_deref().unwrap_or(file);
+    if file.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let mut buffer = io::BufWriter::new(std::fs::OpenOptions::new().write(true).open(file)?);
+        write(&mut buffer)?;
+        return buffer.flush();
+    }
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -50,5 +58,35 @@ mod tests {
         assert!(result.is_err());
         assert_eq!(std::fs::read(&file).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("export.json"), folder.path().join("latest.json"));
+        std::fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&link, |w| w.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(link.is_symlink());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_to_and_not_replaced() {
+        use std::os::unix::fs::FileTypeExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).unwrap()
+        });
+        write_atomically(&pipe, |w| w.write_all(b"report")).unwrap();
+        assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"report");
     }
 }
