@@ -34,7 +34,12 @@ pub(super) fn hold(conn: &mut AnyConnection, context: &Context) -> Result<Verdic
     for assertion in &assertions {
         let place = Place { file, line: assertion.line, because: &assertion.because };
         if let Users::Named(names) = &assertion.users {
-            notes.unknown_users.extend(store::find_unknown_users(conn, names)?);
+            let unknown = store::find_unknown_users(conn, names)?;
+            if assertion.has && !unknown.is_empty() {
+                findings.push(nobody(&place, assertion, unknown));
+            } else {
+                notes.unknown_users.extend(unknown);
+            }
         }
         match find_tool(&tools, assertion, context) {
             Found::Tool(tool) => {
@@ -44,6 +49,13 @@ pub(super) fn hold(conn: &mut AnyConnection, context: &Context) -> Result<Verdic
                     findings.push(exception(&place, assertion, tool, count, &first, context));
                 }
             }
+            Found::Deleted if assertion.has => findings.push(
+                Finding::critical(format!(
+                    "nobody can have {}, which is deleted, against {place}",
+                    assertion.tool
+                ))
+                .repair(format!("correct or remove it in {}", quoted(file))),
+            ),
             Found::Deleted => {
                 notes.deleted_tools.insert(assertion.tool.clone());
             }
@@ -69,6 +81,14 @@ pub(super) fn hold(conn: &mut AnyConnection, context: &Context) -> Result<Verdic
         )));
     }
     Ok(Verdict::found(findings))
+}
+
+/// Users who should have a tool and do not exist: a warning, since environments differ in their users.
+fn nobody(place: &Place, assertion: &Assertion, unknown: Vec<String>) -> Finding {
+    let users = quantity(unknown.len() as u64, "user");
+    Finding::warning(format!("{users} unknown here who should have {} by {place}", assertion.tool))
+        .rows(unknown)
+        .repair(format!("omnitool create-user NAME, or correct the name in {}", quoted(place.file)))
 }
 
 fn malformed(file: &Path, problems: Vec<Problem>) -> Verdict {

@@ -32,7 +32,9 @@ pub(super) fn access_is_as_exported(
     let replacement = |name: &str| replacement(context.subject.definitions, name);
     let request = ImportRequest { replacement: &replacement, ..ImportRequest::merge(file) };
     let plan = plan_import(conn, environment, &request)?;
-    let missing = if plan.additions.is_empty() && !plan.is_empty() {
+    // A pipe is read only once: then the facts are counted and not named.
+    let is_repeatable = std::fs::metadata(file).is_ok_and(|found| found.is_file());
+    let missing = if plan.additions.is_empty() && !plan.is_empty() && is_repeatable {
         // More than the plan lists: it is written again, and only what is needed is kept of it.
         let mut missing = Missing::default();
         save_import_plan(conn, environment, &request, &mut missing)?;

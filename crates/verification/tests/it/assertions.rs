@@ -50,6 +50,29 @@ fn what_holds_passes_and_says_who_does_not_exist(db: TestDatabase) {
     }
 }
 
+fn a_user_who_does_not_exist_has_nothing(db: TestDatabase) {
+    let setup = asserting(db, &assertion("[\"alice\", \"alcie\"]", "Email Templates", true));
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(setup.only_trouble("access-assertions", Outcome::Warned), @r"
+        1 user unknown here who should have Email Templates by [FOLDER]/access_tests.toml:1 (reasons)
+        Warning: 1 user unknown here who should have Email Templates by [FOLDER]/access_tests.toml:1 (reasons)
+        - alcie
+        repair: omnitool create-user NAME, or correct the name in [FOLDER]/access_tests.toml
+        ");
+    }
+}
+
+fn nobody_has_a_deleted_tool(db: TestDatabase) {
+    let setup = asserting(db, &assertion("[\"alice\"]", "Old Calculator", true));
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(setup.only_trouble("access-assertions", Outcome::Failed), @r"
+        nobody can have Old Calculator, which is deleted, against [FOLDER]/access_tests.toml:1 (reasons)
+        Critical: nobody can have Old Calculator, which is deleted, against [FOLDER]/access_tests.toml:1 (reasons)
+        repair: correct or remove it in [FOLDER]/access_tests.toml
+        ");
+    }
+}
+
 fn without_a_file_nothing_was_asked_for(db: TestDatabase) {
     let check = Setup::clean(db).verify().checks.swap_remove(10);
     assert_eq!(check.outcome, Outcome::Passed);
@@ -190,6 +213,8 @@ fn a_malformed_file_fails_with_every_problem(db: TestDatabase) {
 
 on_both_databases!(
     what_holds_passes_and_says_who_does_not_exist,
+    a_user_who_does_not_exist_has_nothing,
+    nobody_has_a_deleted_tool,
     without_a_file_nothing_was_asked_for,
     somebody_who_has_what_nobody_may_have_fails,
     an_admin_without_a_tool_fails,

@@ -154,6 +154,28 @@ fn more_than_a_plan_lists_is_still_told_apart(db: TestDatabase) {
     }
 }
 
+#[test]
+fn a_pipe_is_read_once() {
+    let mut setup = exported(TestDatabase::migrated(Dialect::Sqlite));
+    let users: Vec<String> = (0..1500).map(|number| format!("u{number:04}")).collect();
+    let values: Vec<String> = users.iter().map(|user| format!("('{user}', '!')")).collect();
+    let insert = format!("INSERT INTO users (username, password_hash) VALUES {}", values.join(","));
+    setup.conn().batch_execute(&insert).unwrap();
+    let facts = serde_json::json!({ "Email Templates": { "granted": users } });
+    let text = format!(
+        "{{\"format\":\"omnitool.tool-access\",\"version\":1,\"environment\":\"local\",\"users\":{},\"tools\":{facts}}}",
+        serde_json::json!(users)
+    );
+    let pipe = setup.write("pipe", "").with_file_name("pipe.json");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    setup.expected_access = Some(pipe.clone());
+    let writer = std::thread::spawn(move || std::fs::write(pipe, text).unwrap());
+    let report = setup.verify_only(&["expected-access"]);
+    writer.join().unwrap();
+    assert_eq!(report.checks[0].message, "1500 facts of the export missing");
+}
+
 fn an_export_that_cannot_be_compared_could_not_run(db: TestDatabase) {
     let setup = exported(db);
     setup.write("access.json", "{}");
