@@ -1,4 +1,4 @@
-//! The check constraints of a SQLite table, which are nowhere but in the text that made it.
+//! What of a SQLite table is nowhere but in the text that made it: check constraints and some clauses of columns.
 
 /// What is between the parentheses of each `CHECK` in a `CREATE TABLE` statement, sorted. White space and comments
 /// count as one space.
@@ -24,6 +24,36 @@ pub(super) fn check_constraints(create_table: &str) -> Vec<String> {
     }
     checks.sort();
     checks
+}
+
+/// What changes how a column compares, what a key does about a conflict and when a foreign key is checked, each with the
+/// column (or the first word of the table's constraint) where it stands, such as `username COLLATE NOCASE`.
+pub(super) fn clauses(create_table: &str) -> Vec<String> {
+    let tokens = tokens(create_table);
+    let (mut depth, mut place) = (0, "");
+    let mut clauses = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let next = tokens.get(at + 1).copied().unwrap_or_default();
+        match *token {
+            "(" => {
+                depth += 1;
+                if depth == 1 {
+                    place = next;
+                }
+            }
+            ")" => depth -= 1,
+            "," if depth == 1 => place = next,
+            _ => {}
+        }
+        let word = token.to_ascii_uppercase();
+        if matches!(&*word, "COLLATE" | "CONFLICT" | "DEFERRABLE" | "INITIALLY") {
+            let value = if word == "DEFERRABLE" { "" } else { next };
+            let clause = format!("{place} {word} {}", value.to_ascii_uppercase());
+            clauses.push(clause.trim_end().to_owned());
+        }
+    }
+    clauses.sort();
+    clauses
 }
 
 /// The tokens with a space between each two that people would put one between.
@@ -96,6 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn clauses_are_told_with_their_column() {
+        let sql = "CREATE TABLE t (
+            a TEXT collate nocase UNIQUE ON CONFLICT replace, -- b COLLATE RTRIM
+            b BIGINT CHECK (b > 1) REFERENCES t (a) DEFERRABLE INITIALLY DEFERRED
+        )";
+        assert_eq!(
+            clauses(sql),
+            ["a COLLATE NOCASE", "a CONFLICT REPLACE", "b DEFERRABLE", "b INITIALLY DEFERRED"]
+        );
+    }
+
+    #[test]
     fn what_is_not_closed_ends_with_the_text() {
         for sql in ["CHECK (", "CHECK ('", "CHECK", "/*", "--", "[", "CHECK (a"] {
             assert_eq!(check_constraints(sql), Vec::<String>::new());
@@ -106,6 +148,7 @@ mod tests {
         #[test]
         fn any_text_can_be_read(sql in ".*") {
             check_constraints(&sql);
+            clauses(&sql);
         }
 
         #[test]

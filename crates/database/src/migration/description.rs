@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use diesel::{prelude::*, sql_types::Text};
 
-use super::check_constraint::check_constraints;
+use super::check_constraint::{check_constraints, clauses};
 use crate::{AnyConnection, Dialect};
 
 /// The tables and views with their columns, keys, indexes, triggers and definitions.
@@ -45,7 +45,7 @@ FROM relations AS r, pragma_index_list(r.name) AS i WHERE i.origin <> 'pk'
 UNION ALL
 SELECT r.relation, 'foreign key (' || group_concat(f.\"from\", ', ' ORDER BY f.seq) || ')',
     'REFERENCES ' || f.\"table\" || ' (' || group_concat(coalesce(f.\"to\", ''), ', ' ORDER BY f.seq)
-    || ') ON DELETE ' || f.on_delete
+    || ') ON DELETE ' || f.on_delete || iif(f.on_update = 'NO ACTION', '', ' ON UPDATE ' || f.on_update)
 FROM relations AS r, pragma_foreign_key_list(r.name) AS f GROUP BY r.relation, f.id
 UNION ALL
 SELECT r.relation, iif(s.type = 'view', 'definition', 'trigger ' || s.name), s.sql
@@ -96,8 +96,24 @@ FROM relations AS r JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype 
 UNION ALL
 SELECT relation, 'definition', pg_get_viewdef(oid) FROM relations WHERE relkind IN ('v', 'm')
 UNION ALL
-SELECT r.relation, 'trigger ' || t.tgname, pg_get_triggerdef(t.oid)
-FROM relations AS r JOIN pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal";
+SELECT r.relation, 'trigger ' || t.tgname,
+    pg_get_triggerdef(t.oid) || CASE WHEN t.tgenabled IN ('O', 'A') THEN '' ELSE ' (disabled)' END
+FROM relations AS r JOIN pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
+UNION ALL
+SELECT r.relation, 'foreign key triggers', 'disabled'
+FROM relations AS r
+WHERE EXISTS (
+    SELECT 1 FROM pg_trigger AS t WHERE t.tgrelid = r.oid AND t.tgisinternal AND t.tgenabled NOT IN ('O', 'A')
+)
+UNION ALL
+SELECT r.relation, 'rule ' || w.rulename, pg_get_ruledef(w.oid)
+FROM relations AS r JOIN pg_rewrite AS w ON w.ev_class = r.oid AND w.rulename <> '_RETURN'
+UNION ALL
+SELECT r.relation, 'row security', 'enabled'
+FROM relations AS r JOIN pg_class AS c ON c.oid = r.oid AND (c.relrowsecurity OR c.relforcerowsecurity)
+UNION ALL
+SELECT r.relation, 'exclusion ' || k.conname, pg_get_constraintdef(k.oid)
+FROM relations AS r JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype = 'x'";
 
 impl Description {
     /// Reads the schema that `conn` looks names up in, without diesel's table and what extensions made.
@@ -117,6 +133,9 @@ impl Description {
                 let parts = description.relations.entry(relation).or_default();
                 for check in check_constraints(&definition) {
                     parts.insert(format!("{part} ({check})"), String::new());
+                }
+                for clause in clauses(&definition) {
+                    parts.insert(format!("clause {clause}"), String::new());
                 }
             }
         }

@@ -85,6 +85,49 @@ fn each_difference_is_named(db: TestDatabase) {
     }
 }
 
+#[test]
+fn what_makes_a_sqlite_table_compare_or_refer_otherwise_is_named() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    db.connection()
+        .batch_execute(
+            "DROP TABLE user_event; CREATE TABLE user_event ( \
+                id INTEGER PRIMARY KEY NOT NULL, \
+                happened_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, \
+                author TEXT COLLATE NOCASE NOT NULL CHECK (author <> ''), \
+                user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE ON UPDATE CASCADE \
+                    DEFERRABLE INITIALLY DEFERRED, \
+                change TEXT NOT NULL ON CONFLICT IGNORE CHECK (change <> ''), previous TEXT); \
+             CREATE INDEX user_event_user_id ON user_event (user_id)",
+        )
+        .unwrap();
+    insta::assert_snapshot!(found(&db).join("\n"), @r"
+    table user_event: clause author COLLATE NOCASE is made by no migration
+    table user_event: clause change CONFLICT IGNORE is made by no migration
+    table user_event: clause user_id DEFERRABLE is made by no migration
+    table user_event: clause user_id INITIALLY DEFERRED is made by no migration
+    table user_event: foreign key (user_id) is `REFERENCES users (id) ON DELETE CASCADE ON UPDATE CASCADE`, the migrations make `REFERENCES users (id) ON DELETE CASCADE`
+    ");
+}
+
+#[test]
+fn what_makes_a_postgres_table_hide_or_drop_rows_is_named() {
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    db.connection()
+        .batch_execute(
+            "ALTER TABLE tool_access DISABLE TRIGGER ALL; \
+             ALTER TABLE tool_access_exclusion ENABLE ROW LEVEL SECURITY; \
+             CREATE RULE deaf AS ON INSERT TO tool_access_exclusion DO INSTEAD NOTHING; \
+             ALTER TABLE tools ADD CONSTRAINT one EXCLUDE USING btree (route WITH =)",
+        )
+        .unwrap();
+    insta::assert_snapshot!(found(&db).join("\n"), @r"
+    table tool_access: foreign key triggers is made by no migration
+    table tool_access_exclusion: row security is made by no migration
+    table tool_access_exclusion: rule deaf is made by no migration
+    table tools: exclusion one is made by no migration
+    ");
+}
+
 fn a_reversal_says_what_it_loses(db: TestDatabase) {
     let mut conn = db.connection();
     fixture::user(&mut conn, "alice");

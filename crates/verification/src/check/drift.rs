@@ -134,6 +134,16 @@ fn remedy(difference: &Difference, dialect: Dialect) -> Remedy {
             let statements: Vec<String> = drop.into_iter().chain(expected.clone()).collect();
             Remedy::Sql(statements.join("; "))
         }
+        ("table", "foreign", None, Some(_)) if name == "key triggers" => {
+            Remedy::Sql(format!("ALTER TABLE {table} ENABLE TRIGGER ALL"))
+        }
+        ("table", "rule", None, Some(_)) => Remedy::Sql(format!("DROP RULE {own} ON {table}")),
+        ("table", "row", None, Some(_)) => Remedy::Sql(format!(
+            "ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
+        )),
+        ("table", "exclusion", None, Some(_)) => {
+            Remedy::Sql(format!("ALTER TABLE {table} DROP CONSTRAINT {own}"))
+        }
         ("table", "check", expected, found) if dialect == Dialect::Postgres => {
             let drop = found.as_ref().map(|_| format!("DROP CONSTRAINT {own}"));
             let add = expected.as_ref().map(|expected| format!("ADD CONSTRAINT {own} {expected}"));

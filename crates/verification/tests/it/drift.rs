@@ -110,6 +110,31 @@ fn differences_are_named_and_their_commands_repair_them(db: TestDatabase) {
     assert_eq!(setup.verify().summary, "12 checks: 12 passed");
 }
 
+#[test]
+fn what_hides_or_drops_rows_is_named_and_its_command_repairs_it() {
+    let setup = Setup::clean(TestDatabase::migrated(Dialect::Postgres));
+    setup
+        .conn()
+        .batch_execute(
+            "ALTER TABLE tool_access DISABLE TRIGGER ALL; \
+             ALTER TABLE tool_access_exclusion ENABLE ROW LEVEL SECURITY; \
+             CREATE RULE deaf AS ON INSERT TO tool_access_exclusion DO INSTEAD NOTHING; \
+             ALTER TABLE tools ADD CONSTRAINT one EXCLUDE USING btree (route WITH =)",
+        )
+        .unwrap();
+    insta::assert_snapshot!(setup.only_trouble("schema-version", Outcome::Failed), @r#"
+    4 parts of the schema not as the migrations make it
+    Critical: 4 parts of the schema not as the migrations make it
+    - table tool_access: foreign key triggers is made by no migration
+    - table tool_access_exclusion: row security is made by no migration
+    - table tool_access_exclusion: rule deaf is made by no migration
+    - table tools: exclusion one is made by no migration
+    repair: psql "$DATABASE_URL" --command 'ALTER TABLE tool_access ENABLE TRIGGER ALL; ALTER TABLE tool_access_exclusion DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY; DROP RULE deaf ON tool_access_exclusion; ALTER TABLE tools DROP CONSTRAINT one'
+    "#);
+    repair(&setup, &setup.verify().checks[1].findings[0]);
+    assert_eq!(setup.verify().summary, "12 checks: 12 passed");
+}
+
 fn what_is_lost_is_only_in_a_backup(db: TestDatabase) {
     let setup = Setup::clean(db);
     setup
