@@ -7,7 +7,11 @@
 pub(crate) fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for c in name.chars() {
-        if disturbs(c) { text.extend(c.escape_default()) } else { text.push(c) }
+        if disturbs(c) {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
     }
     text
 }

@@ -201,7 +201,7 @@ impl ImportPlan {
         for ResolvedTool { old, new } in &self.resolved {
             match new {
                 Some(new) => {
-                    writeln!(f, "  tool `{}` is now `{}`", printable(old), printable(new))?
+                    writeln!(f, "  tool `{}` is now `{}`", printable(old), printable(new))?;
                 }
                 None => {
                     writeln!(f, "  tool `{}` is deleted: its facts are skipped", printable(old))?;
