@@ -6,8 +6,8 @@ use std::{
 };
 
 use omnitool_backup::{
-    BackupId, Catalog, CatalogError, DEFAULT_FOLDER, Kind, Manifest, ParseBackupIdError,
-    ParseManifestError,
+    BackupId, BrokenBackup, Catalog, CatalogError, DEFAULT_FOLDER, Kind, Manifest,
+    ParseBackupIdError, ParseManifestError,
 };
 use omnitool_environment::EnvironmentName;
 use omnitool_verification::LastBackup;
@@ -18,6 +18,11 @@ pub(crate) enum FindBackupError {
     /// The folder cannot be read.
     #[error("cannot list the backups")]
     List(#[from] CatalogError),
+    /// There are backups, and none of them is whole.
+    #[error(
+        "none of the backups can be used; the newest, {id}, is broken ({problem}): take a new one with `backup-database capture`"
+    )]
+    Broken { id: BackupId, problem: String },
     /// A manifest was named, and it is unclear whose it should be.
     #[error("name the environment with --env: the database has no stamp")]
     NoEnvironment,
@@ -66,7 +71,13 @@ pub(crate) fn find(
 fn newest(environment: EnvironmentName) -> Result<Option<Manifest>, FindBackupError> {
     let listing = Catalog::new(Path::new(DEFAULT_FOLDER), environment).list()?;
     let mut backups = listing.backups.into_iter().rev();
-    Ok(backups.find(|backup| backup.verified.is_some() && backup.kind != Kind::BeforeRollback))
+    let counts =
+        |backup: &Manifest| backup.verified.is_some() && backup.kind != Kind::BeforeRollback;
+    match (backups.find(counts), listing.broken.into_iter().next_back()) {
+        // What was backed up is not known any more, which must not look as if nothing had been.
+        (None, Some(BrokenBackup { id, problem })) => Err(FindBackupError::Broken { id, problem }),
+        (found, _) => Ok(found),
+    }
 }
 
 fn read(file: &Path, environment: EnvironmentName) -> Result<Manifest, FindBackupError> {

@@ -139,7 +139,25 @@ fn rows_are_compared_with_the_newest_verified_backup(db: TestDatabase) {
     }
 }
 
+fn a_damaged_manifest_is_no_missing_one(db: TestDatabase) {
+    fill(&db);
+    let release = Release::with_app(WORKS);
+    let backups = release.project.path().join("data/backups");
+    let catalog = Catalog::new(&backups, EnvironmentName::Local);
+    let url = for_url(db.url()).unwrap();
+    let backup = capture(&catalog, &*url, Kind::Manual, None, &mut |_| {}).unwrap();
+    std::fs::write(backups.join(format!("local/{}.json", backup.id)), "{\"format\"").unwrap();
+    let check = check(&release, &db, "12", &[], 1);
+    assert_eq!(check["outcome"], "could-not-run");
+    let message = check["message"].as_str().unwrap();
+    assert!(
+        message.contains("none of the backups can be used; the newest, b001, is broken"),
+        "{message}"
+    );
+}
+
 on_both_databases!(
+    a_damaged_manifest_is_no_missing_one,
     an_export_is_compared_where_it_is_named,
     the_shipped_assertions_apply_by_themselves,
     rows_are_compared_with_the_newest_verified_backup,
