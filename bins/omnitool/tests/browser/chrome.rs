@@ -442,7 +442,7 @@ impl Chrome {
             const page = document.documentElement;
             const inside = (element) => element.closest('.wide, [hidden]') !== null;
             const wide = [...document.querySelectorAll('body *')].filter((element) =>
-                !inside(element) && element.getBoundingClientRect().right > window.innerWidth + 1);
+                !inside(element) && element.getBoundingClientRect().right > page.clientWidth + 1);
             const names = wide.slice(0, 5).map((element) => element.outerHTML.slice(0, 120));
             return [Math.max(page.scrollWidth - page.clientWidth, page.scrollWidth - screen.width), names.join('\\n')];";
         let answer = self.run(script, Vec::new()).await;

@@ -1,4 +1,4 @@
-//! ChromeDriver in a process of its own.
+//! Chromium's driver in a process of its own.
 
 use std::{
     env,

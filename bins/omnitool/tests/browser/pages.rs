@@ -1,5 +1,7 @@
 //! Every page, as everybody sees it: in light, in the dark, on a phone.
 
+use std::collections::BTreeSet;
+
 use omnitool_testing::fixture;
 
 use crate::{
@@ -146,6 +148,32 @@ async fn the_pages_of_admins_are_for_everybody() {
     chrome.press("Deactivate").await;
     pages.look(&chrome, "confirm-user").await;
     pages.end();
+    chrome.close().await;
+}
+
+#[tokio::test]
+async fn what_pages_are_checked_with_finds_what_is_wrong() {
+    let app = App::start(&["admin"]);
+    let chrome = Chrome::start(app.url()).await;
+    chrome.open("/login").await;
+    let spoil = "
+        document.documentElement.removeAttribute('lang');
+        document.querySelector('label').remove();
+        document.querySelector('button').style.color = '#789';
+        document.querySelector('main').style.minWidth = '50rem';
+        const script = document.createElement('script');
+        script.textContent = '1';
+        document.head.append(script);";
+    chrome.run(spoil, Vec::new()).await;
+    let violations = accessibility::violations(&chrome).await;
+    let rules: BTreeSet<&str> =
+        violations.iter().filter_map(|text| Some(text.split_once(':')?.0)).collect();
+    assert_eq!(rules, BTreeSet::from(["color-contrast", "html-has-lang", "label"]));
+    chrome.hold(Some(PHONE)).await;
+    let (pixels, elements) = chrome.overflow().await;
+    assert!(pixels > 300 && elements.contains("<main"), "{pixels}: {elements}");
+    let complaints = chrome.complaints().await;
+    assert!(complaints.len() == 1 && complaints[0].contains("script-src"), "{complaints:?}");
     chrome.close().await;
 }
 
