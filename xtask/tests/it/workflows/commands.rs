@@ -134,6 +134,14 @@ fn a_push_to_development_deploys_to_staging() {
 }
 
 #[test]
+fn a_merge_to_main_deploys_to_production() {
+    // The guide's test deploys to production with exactly this command.
+    let guide = fs::read_to_string(root().join("docs/workflow.md")).unwrap();
+    let command = "cargo xtask deploy-production --confirm \"DEPLOY PRODUCTION\"";
+    assert!(guide.lines().any(|line| line == command), "{command}");
+}
+
+#[test]
 fn production_gets_what_passed_staging() {
     let (project, commands) = (project(), Commands::new());
     commands.add("run-list", "echo 42");
