@@ -275,9 +275,24 @@ on_both_databases!(
 );
 
 #[test]
-fn postgres_needs_a_backup_that_somebody_took() {
+fn postgres_is_dumped_among_the_backups_before_it_is_adopted() {
+    use std::os::unix::fs::PermissionsExt as _;
     let project = TestProject::new();
     let (db, _) = python(Dialect::Postgres);
+    let stdout = adopt(&project, &db, &["--prune-orphans"]).success();
+    let line = stdout.lines().find_map(|line| line.strip_prefix("Backed up to ")).unwrap();
+    let file = project.path().join(line);
+    assert!(line.starts_with("data/backups/staging/before-adoption-"), "{line}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read(file).unwrap().starts_with(b"PGDMP"));
+}
+
+#[test]
+fn postgres_that_cannot_be_backed_up_is_not_adopted() {
+    let project = TestProject::new();
+    let (db, _) = python(Dialect::Postgres);
+    // Where the folder of the backups should be, there is a file.
+    project.write("data/backups", "");
     let stderr = adopt(&project, &db, &["--prune-orphans"]).failure(1);
     assert!(stderr.contains("pg_dump") && stderr.contains("--backup-taken"), "{stderr}");
     db.connection().batch_execute("SELECT version_num FROM alembic_version").unwrap();

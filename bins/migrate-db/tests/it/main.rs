@@ -7,7 +7,7 @@ mod revert;
 mod trouble;
 
 use diesel::prelude::*;
-use omnitool_database::schema::tools;
+use omnitool_database::{Dialect, migration, schema::tools};
 use omnitool_environment::DatabaseUrl;
 use omnitool_testing::{CommandOutput, TestDatabase, TestProject, on_both_databases};
 
@@ -15,6 +15,12 @@ const MIGRATE_DB: &str = env!("CARGO_BIN_EXE_migrate-db");
 
 fn migrate_db(project: &TestProject, db: &TestDatabase, flags: &[&str]) -> CommandOutput {
     project.run(MIGRATE_DB, db.url(), flags)
+}
+
+/// How many migrations are newer than the one that adds `users.phone_number`, which several tests take back and forth.
+fn newer_than_the_phone_number(dialect: Dialect) -> usize {
+    let names = migration::names(dialect).unwrap();
+    names.iter().rev().take_while(|name| !name.ends_with("add_users_phone_number")).count()
 }
 
 fn a_fresh_database_is_migrated_stamped_and_filled(db: TestDatabase) {
@@ -27,7 +33,7 @@ fn a_fresh_database_is_migrated_stamped_and_filled(db: TestDatabase) {
     assert!(first.ends_with("Tool Synchronization Completed.\n"), "{first}");
 
     let second = migrate_db(&project, &db, &[]).success();
-    assert!(second.starts_with("No pending migrations; the schema is 20261123"), "{second}");
+    assert!(second.starts_with("No pending migrations; the schema is 202611"), "{second}");
     assert!(!second.contains("Creating") && !second.contains("Stamped"), "{second}");
 }
 

@@ -1,14 +1,21 @@
 //! `--down` and `--redo`.
 
 use diesel::{RunQueryDsl as _, connection::SimpleConnection as _};
+use omnitool_database::migration;
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{TestDatabase, TestProject, fixture, on_both_databases};
 
-use crate::migrate_db;
+use crate::{migrate_db, newer_than_the_phone_number};
 
 const PHONE: &str = "UPDATE users SET phone_number = '+1 555 0100' WHERE username = 'alice'";
 
+/// Makes the phone number's migration the newest that is applied.
+fn until_the_phone_number(db: &TestDatabase) {
+    migration::revert(&mut db.connection(), newer_than_the_phone_number(db.dialect())).unwrap();
+}
+
 fn with_a_phone_number(db: &TestDatabase) {
+    until_the_phone_number(db);
     let mut conn = db.connection();
     fixture::user(&mut conn, "alice");
     fixture::user(&mut conn, "bob");
@@ -51,6 +58,7 @@ fn down_says_what_is_lost_and_needs_a_confirmation(db: TestDatabase) {
 fn production_asks_for_its_name(db: TestDatabase) {
     let project = TestProject::new();
     let db = TestDatabase::stamped(db.dialect(), EnvironmentName::Production);
+    until_the_phone_number(&db);
     let stderr = migrate_db(&project, &db, &["--down", "1", "--confirm", "REVERT 1"]).failure(1);
     assert!(stderr.contains("exactly `REVERT 1 PRODUCTION`"), "{stderr}");
     assert!(has_phone_number(&db));
@@ -98,6 +106,7 @@ fn redo_takes_the_newest_down_and_up_again(db: TestDatabase) {
 
 fn sql_of_a_revert_is_printed_and_not_run(db: TestDatabase) {
     let project = TestProject::new();
+    until_the_phone_number(&db);
     let sql = migrate_db(&project, &db, &["--down", "1", "--sql"]).success();
     assert!(sql.contains("ALTER TABLE users DROP COLUMN phone_number;\n"), "{sql}");
     assert!(has_phone_number(&db));
