@@ -66,7 +66,7 @@ struct Args {
     #[arg(long, group = "action", group = "asks")]
     adopt: bool,
 
-    /// With --adopt on PostgreSQL: there is a backup of it. SQLite files are backed up beside themselves
+    /// With --adopt on PostgreSQL: there is a backup of it already, so take none
     #[arg(long, requires = "adopt")]
     backup_taken: bool,
 
