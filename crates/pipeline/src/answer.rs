@@ -1,6 +1,6 @@
 //! What programs answered besides their summaries, as far as reports show it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::Fact;
@@ -123,7 +123,7 @@ pub struct Contradiction {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Answer {
-    #[serde(alias = "tests")]
+    #[serde(alias = "tests", deserialize_with = "list_of_checks")]
     checks: Vec<Check>,
     mode: Option<String>,
     added: Option<Counts>,
@@ -158,6 +158,24 @@ impl Counts {
     const fn total(&self) -> u64 {
         self.grants + self.wildcards + self.exclusions
     }
+}
+
+/// Reads checks: a list of them, or the whole report of another program, which has the list.
+pub(crate) fn list_of_checks<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Checks<T> {
+        List(Vec<T>),
+        Report { checks: Vec<T> },
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Checks::List(checks) | Checks::Report { checks }) => checks,
+    })
 }
 
 /// What `document`, a program's answer without secrets, says besides its summary.
@@ -258,6 +276,15 @@ mod tests {
         // What was written can be read back.
         let text = serde_json::to_string(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Fact>>(&text).unwrap(), facts);
+    }
+
+    #[test]
+    fn the_report_of_another_program_is_read_where_it_is() {
+        let list = r#"[{"id":"tools","outcome":"passed","message":"as defined"}]"#;
+        let report = format!(r#"{{"checks":{{"summary":"1 check","checks":{list}}}}}"#);
+        assert_eq!(facts_of(&report), facts_of(&format!(r#"{{"checks":{list}}}"#)));
+        assert_eq!(facts_of(&report).len(), 1);
+        assert_eq!(facts_of(r#"{"checks":null}"#), []);
     }
 
     #[test]

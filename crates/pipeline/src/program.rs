@@ -165,7 +165,7 @@ struct Answer {
     id: Option<String>,
     #[serde(default)]
     users: Vec<User>,
-    #[serde(default, alias = "tests")]
+    #[serde(default, alias = "tests", deserialize_with = "answer::list_of_checks")]
     checks: Vec<Check>,
     /// The whole document, for what only some programs say.
     #[serde(skip)]
@@ -424,6 +424,12 @@ mod tests {
         let answer = parse_answer(json).unwrap();
         let output = understand("program", Purpose::Look, true, answer, &[]).unwrap().unwrap();
         assert_eq!(output.warnings, ["defaults: 1 user"]);
+    }
+
+    #[test]
+    fn a_rollback_s_checks_are_a_report_of_their_own() {
+        let json = r#"{"summary":"Rolled back","plan":{"target":{"label":"b001"}},"checks":{"summary":"1 check","checks":[{"id":"a","outcome":"passed"}]}}"#;
+        assert_eq!(answered(Purpose::Restore, true, json).unwrap(), "Rolled back");
     }
 
     #[test]
