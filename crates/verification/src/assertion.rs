@@ -182,6 +182,13 @@ impl Reader<'_> {
 
     fn text(&mut self, value: &Spanned<DeValue>, key: &str) -> Option<String> {
         match value.get_ref() {
+            DeValue::String(text) if text.contains('\0') => {
+                self.problem(
+                    &value.span(),
+                    format!("`{key}` must not have a NUL in it: no name has"),
+                );
+                None
+            }
             DeValue::String(text) if !text.trim().is_empty() => Some(text.to_string()),
             _ => {
                 self.problem(&value.span(), format!("`{key}` must be text that is not empty"));
@@ -253,6 +260,10 @@ mod tests {
 
     #[test]
     fn a_file_that_asserts_nothing_proves_nothing() {
+        insta::assert_snapshot!(
+            problems("[[assert]]\nusers = [\"a\\u0000\"]\ntool = \"T\"\nhas = true\n"),
+            @"2: `users` must not have a NUL in it: no name has"
+        );
         insta::assert_snapshot!(problems("# later\n"), @"1: there is no [[assert]]");
         insta::assert_snapshot!(problems("assert = true"), @"1: `assert` must be written as [[assert]]");
         insta::assert_snapshot!(problems("assert = []"), @"1: there is no [[assert]]");
