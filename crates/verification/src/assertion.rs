@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_file_that_asserts_nothing_proves_nothing() {
         insta::assert_snapshot!(
-            problems("[[assert]]\nusers = [\"a\\u0000\"]\ntool = \"T\"\nhas = true\n"),
+            problems("[[assert]]\nusers = [\"a\\u0000\"]\ntool = \"T\"\nhas = true\nbecause = \"b\"\n"),
             @"2: `users` must not have a NUL in it: no name has"
         );
         insta::assert_snapshot!(problems("# later\n"), @"1: there is no [[assert]]");
