@@ -35,6 +35,7 @@ use crate::{
     page::Login,
     session::{self, Viewer},
     token::Token,
+    workers::Workers,
 };
 
 /// The greatest request body; the longest form is a login.
@@ -104,8 +105,9 @@ struct Inner {
     pool: Pool,
     /// One permit per connection, so that waiting for one occupies no thread.
     connections: Arc<Semaphore>,
-    /// Bounds how many passwords are checked at once: each takes a core for tens of milliseconds, and 19 MiB.
-    hashing: Arc<Semaphore>,
+    hasher: Workers,
+    /// For what takes much memory.
+    heavy: Workers,
     attempts: Attempts,
     metrics: Metrics,
 }
@@ -136,7 +138,8 @@ impl App {
             settings,
             pool,
             connections: Arc::new(Semaphore::new(CONNECTIONS as usize)),
-            hashing: Arc::new(Semaphore::new(cores)),
+            hasher: Workers::new("hasher", cores),
+            heavy: Workers::new("heavy", 1),
             attempts: Attempts::default(),
             metrics: Metrics::default(),
         }))
@@ -222,12 +225,15 @@ impl App {
         &self,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PageError> {
-        let permit = Arc::clone(&self.0.hashing).acquire_owned().await?;
-        let result = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            body()
-        });
-        Ok(result.await?)
+        self.0.hasher.run(body).await
+    }
+
+    /// Runs `body`, which takes much memory, when no other such thing runs.
+    pub(crate) async fn one_at_a_time<T: Send + 'static>(
+        &self,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PageError> {
+        self.0.heavy.run(body).await
     }
 
     /// The address and scheme of the visitor: the connection's, or what a trusted router says.

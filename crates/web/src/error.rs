@@ -48,6 +48,10 @@ pub(crate) enum PageError {
     Task(#[from] tokio::task::JoinError),
     #[error("a queue is closed")]
     Queue(#[from] tokio::sync::AcquireError),
+    #[error("a handler panicked")]
+    Panicked,
+    #[error("a worker thread gave no answer")]
+    Worker,
     #[error("the answer took longer than {} s", .0.as_secs())]
     TooSlow(Duration),
 }
@@ -75,9 +79,12 @@ impl PageError {
             | Self::CreateUser(_)
             | Self::Schema(_)
             | Self::TooSlow(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Random(_) | Self::Task(_) | Self::Queue(_) | Self::Hash(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Random(_)
+            | Self::Task(_)
+            | Self::Queue(_)
+            | Self::Hash(_)
+            | Self::Worker
+            | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

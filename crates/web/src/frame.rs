@@ -1,15 +1,20 @@
 //! What surrounds every request: its id, its time limit, its log line, error pages and security headers.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::{Future as _, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
-use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::{
@@ -69,14 +74,18 @@ pub(crate) async fn frame(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
-/// Runs the request as a task of its own, so that a panic is an answer, too; it ends with the connection.
+/// Runs the request so that a panic is an answer, too; it ends with the connection. In this very task, since handing each
+/// request to another thread costs more than most requests.
 async fn answer(request: Request, next: Next) -> Response {
-    let mut task = JoinSet::new();
-    task.spawn(next.run(request).in_current_span());
-    match tokio::time::timeout(TIME_LIMIT, task.join_next()).await {
-        Ok(Some(Ok(response))) => response,
-        Ok(Some(Err(error))) => PageError::Task(error).into_response(),
-        Ok(None) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let mut running = pin!(next.run(request));
+    let guarded = poll_fn(|context| {
+        // Nothing is used after a panic that could be half changed: the request's own future is dropped.
+        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)))
+            .map_or(Poll::Ready(Err(PageError::Panicked)), |poll| poll.map(Ok))
+    });
+    match tokio::time::timeout(TIME_LIMIT, guarded).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => error.into_response(),
         Err(_) => PageError::TooSlow(TIME_LIMIT).into_response(),
     }
 }
@@ -146,7 +155,7 @@ fn add_headers(headers: &mut HeaderMap, scheme: Scheme, id: &str) {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, middleware, routing::get};
+    use axum::{Router, http::StatusCode, middleware, routing::get};
     use hyper::service::Service as _;
     use hyper_util::service::TowerToHyperService;
     use omnitool_environment::{DatabaseUrl, EnvironmentName};

@@ -24,6 +24,7 @@ mod store;
 mod token;
 mod user;
 mod user_change;
+mod workers;
 
 pub use app::{App, Front, Settings};
 pub use password::{HashPasswordError, InvalidPasswordError, Password};

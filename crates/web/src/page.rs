@@ -282,6 +282,9 @@ fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup
 }
 
 fn matches(tool: &Tool, query: &str) -> bool {
+    if query.trim().is_empty() {
+        return true;
+    }
     let text = format!("{} {}", tool.name, tool.description).to_lowercase();
     query.to_lowercase().split_whitespace().all(|word| text.contains(word))
 }

@@ -1,8 +1,10 @@
 //! Passwords and their hashes.
 
+use std::cell::RefCell;
+
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version,
-    password_hash::{self, SaltString},
+    Algorithm, Argon2, Block, Params, PasswordHash, Version,
+    password_hash::{self, Output, ParamsString, Salt, SaltString},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -111,12 +113,7 @@ impl Password {
     pub(crate) fn hash(&self) -> Result<String, HashPasswordError> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(HashPasswordError::Random)?;
-        let salt = SaltString::encode_b64(&salt).map_err(HashPasswordError::Hash)?;
-        let hash = argon2()
-            .map_err(HashPasswordError::Hash)?
-            .hash_password(self.expose().as_bytes(), &salt)
-            .map_err(HashPasswordError::Hash)?;
-        Ok(hash.to_string())
+        encode(self.expose().as_bytes(), &salt).map_err(HashPasswordError::Hash)
     }
 }
 
@@ -137,8 +134,7 @@ pub(crate) fn verify(given: &SecretString, hash: Option<&str>) -> Verdict {
     let Some(hash) = stored.or_else(|| PasswordHash::new(NOBODYS_HASH).ok()) else {
         return Verdict::Wrong;
     };
-    // The parameters are those of the hash.
-    let same = Argon2::default().verify_password(given, &hash).is_ok();
+    let same = has_hash(given, &hash).unwrap_or(false);
     match (known && same, is_current(&hash)) {
         (true, true) => Verdict::Right,
         (true, false) => Verdict::RightButOld,
@@ -146,9 +142,59 @@ pub(crate) fn verify(given: &SecretString, hash: Option<&str>) -> Verdict {
     }
 }
 
-fn argon2() -> password_hash::Result<Argon2<'static>> {
+thread_local! {
+    /// What Argon2 works in, kept by each thread that hashes. Freed, it would make the allocator keep as much for every thread.
+    static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The Argon2id hash of `given`, of the length that `out` has.
+fn argon2id(
+    given: &[u8],
+    salt: &[u8],
+    params: Params,
+    version: Version,
+    out: &mut [u8],
+) -> password_hash::Result<()> {
+    let needed = params.block_count();
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+    MEMORY.with_borrow_mut(|memory| {
+        if memory.len() < needed {
+            memory.resize(needed, Block::default());
+        }
+        argon2.hash_password_into_with_memory(given, salt, out, &mut memory[..])?;
+        Ok(())
+    })
+}
+
+/// The hash of `given` with the parameters of today, in PHC format.
+fn encode(given: &[u8], salt: &[u8]) -> password_hash::Result<String> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+    let text = ParamsString::try_from(&params)?;
+    let mut out = [0; Params::DEFAULT_OUTPUT_LEN];
+    argon2id(given, salt, params, Version::V0x13, &mut out)?;
+    let salt = SaltString::encode_b64(salt)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: text,
+        salt: Some(salt.as_salt()),
+        hash: Some(Output::new(&out)?),
+    };
+    Ok(hash.to_string())
+}
+
+/// Whether `given` has this hash, with the hash's own parameters.
+fn has_hash(given: &[u8], hash: &PasswordHash<'_>) -> password_hash::Result<bool> {
+    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else { return Ok(false) };
+    let mut bytes = [0; Salt::MAX_LENGTH];
+    let salt = salt.decode_b64(&mut bytes)?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from)?;
+    let params = Params::try_from(hash)?;
+    let found = Output::init_with(expected.len(), |out| {
+        argon2id(given, salt, params.clone(), version, out)
+    })?;
+    // Compared in a time that does not depend on where they differ.
+    Ok(found == expected)
 }
 
 fn is_current(hash: &PasswordHash<'_>) -> bool {
@@ -162,6 +208,8 @@ fn is_current(hash: &PasswordHash<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use argon2::PasswordHasher as _;
 
     use super::*;
 

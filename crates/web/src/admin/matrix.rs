@@ -6,7 +6,7 @@ use axum::{
     http::Uri,
 };
 use maud::Markup;
-use omnitool_database::{AnyConnection, read_snapshot};
+use omnitool_database::{AnyConnection, Mode, open, read_snapshot};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_access::{self as access, ExplainError};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     app::{App, Settings, Visit},
     comparison::{Comparison, file_of},
-    error::PageError,
+    error::{PageError, chain},
     handler::here,
     page::{self, matrix::Window},
     store::{
@@ -56,13 +56,19 @@ pub(crate) async fn show(
 ) -> Result<Markup, PageError> {
     let query = query.map(|Form(query)| query).unwrap_or_default();
     let settings = app.settings().clone();
-    let (login, window) = app
+    let against = query.against.clone();
+    let (login, mut window) = app
         .with_admin(&visit, here(&uri), move |conn, _| {
-            let mut window = read_snapshot(conn, |conn| read(conn, &query))?;
-            compare(conn, &settings, &mut window, &query.against);
-            Ok(window)
+            Ok(read_snapshot(conn, |conn| read(conn, &query))?)
         })
         .await?;
+    if !against.is_empty() || settings.access_files.is_some() {
+        let compared = move || {
+            compare(&settings, &mut window, &against);
+            window
+        };
+        window = app.one_at_a_time(compared).await?;
+    }
     Ok(page::matrix::matrix(app.settings(), &login, &window))
 }
 
@@ -99,8 +105,9 @@ fn read(conn: &mut AnyConnection, query: &MatrixQuery) -> diesel::QueryResult<Wi
     })
 }
 
-/// Compares the window with the export file of the environment `against`, if one is asked for.
-fn compare(conn: &mut AnyConnection, settings: &Settings, window: &mut Window, against: &str) {
+/// Compares the window with the export file of the environment `against`, if one is asked for. A connection and a thread
+/// of its own, since those of the pools would keep the memory that the comparison takes.
+fn compare(settings: &Settings, window: &mut Window, against: &str) {
     let Some(folder) = &settings.access_files else { return };
     window.files = EnvironmentName::ALL
         .into_iter()
@@ -111,7 +118,8 @@ fn compare(conn: &mut AnyConnection, settings: &Settings, window: &mut Window, a
         let names: Vec<String> = window.users.iter().map(|user| user.username.clone()).collect();
         let file = file_of(folder, environment);
         let definitions = settings.definitions.as_ref();
-        Comparison::read(conn, settings.environment, definitions, &file, &names)
+        let mut conn = open(&settings.database_url, Mode::Read).map_err(|error| chain(&error))?;
+        Comparison::read(&mut conn, settings.environment, definitions, &file, &names)
     });
 }
 
