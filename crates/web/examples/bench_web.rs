@@ -3,7 +3,7 @@
 //! ```text
 //! cargo build --release --bins
 //! target/release/with-postgres --durable \
-//!     cargo run --release --example bench_web -- target/release 10000 50 5
+//!     cargo run --release --example bench_web -- target/release 10000 50 3
 //! ```
 //!
 //! The plain handler has the same pool of connections, and makes its query on the same kind of thread. It knows no visitor,

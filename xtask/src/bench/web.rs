@@ -7,7 +7,7 @@ use omnitool_cli::{Failure, Outcome};
 use crate::project::{Profile, Project};
 
 /// Users, tools, and how many seconds each measurement takes.
-const SIZE: [&str; 3] = ["10000", "50", "5"];
+const SIZE: [&str; 3] = ["10000", "50", "3"];
 
 /// Drives the app with `wrk`, beside a plain axum handler.
 ///
