@@ -11,11 +11,12 @@ use std::{
 use clap::{Parser, Subcommand};
 use omnitool_backup::{
     BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Keys,
-    Kind, Pin, PlanPruneError, Progress, PrunePlan, Recipient, Retention, Step,
-    UnsupportedDatabaseError, capture, find_environment, for_url, set_pin, verify,
+    Kind, Pin, PlanPruneError, Progress, PrunePlan, Recipient, RehearsalHooks, Retention, Step,
+    Store, StoreOptions, UnsupportedDatabaseError, capture, find_environment, for_url_with,
+    set_pin, verify,
 };
 use omnitool_cli::{
-    Failure, Format, Outcome, Program, ProgressBar, Target, TargetArgs, progress_bar, spinner,
+    Failure, Format, Outcome, Program, ProgressBar, TargetArgs, progress_bar, spinner,
 };
 
 use self::report::{Applied, Checked};
@@ -48,6 +49,16 @@ struct Args {
     /// The folder with a folder of backups per environment
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
+
+    /// The folder with PostgreSQL's client programs [default: looked for on the PATH and in the usual places]
+    #[arg(
+        long,
+        global = true,
+        env = "OMNITOOL_PG_BIN",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pg_bin: Option<PathBuf>,
 
     /// How to print the result
     #[arg(long, global = true, value_enum, default_value_t)]
@@ -151,16 +162,18 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Outcome, Failure> {
-    let Args { target, folder, format, action } = args;
+    let Args { target, folder, pg_bin, format, action } = args;
     let target = target.resolve()?;
     let environment =
         find_environment(&target.database_url, target.environment).map_err(environment_failure)?;
     let catalog = Catalog::new(&folder, environment);
+    let options = StoreOptions { programs: pg_bin, ..StoreOptions::default() };
+    let store = for_url_with(&target.database_url, &options).map_err(unsupported_failure)?;
     match action {
         Action::Capture { kind, release, encrypt_to } => {
             let keys = Keys { recipients: recipients(&encrypt_to)?, identity: None };
             let catalog = catalog.with_keys(keys);
-            run_capture(&catalog, &target, kind, release.as_deref(), format)
+            run_capture(&catalog, &*store, kind, release.as_deref(), format)
         }
         Action::List => report::list(&catalog, catalog.list().map_err(catalog_failure)?, format),
         Action::Show { id } => {
@@ -168,7 +181,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         }
         Action::Verify { id, identity } => {
             let catalog = catalog.with_keys(Keys { recipients: Vec::new(), identity });
-            run_verify(&catalog, id, format)
+            run_verify(&catalog, &*store, id, format)
         }
         Action::Pin { id } => {
             report::pinned(set_pin(&catalog, id, Pin::Pinned).map_err(catalog_failure)?, format)
@@ -183,7 +196,6 @@ fn run(args: Args) -> Result<Outcome, Failure> {
                 weekly: keep_weekly,
                 monthly: keep_monthly,
             };
-            let store = for_url(&target.database_url).map_err(unsupported_failure)?;
             let plan = PrunePlan::load(&catalog, &*store, &retention).map_err(prune_failure)?;
             let applied =
                 if dry_run { Applied::Not } else { Applied::With(plan.apply(&catalog, &*store)) };
@@ -200,14 +212,13 @@ fn recipients(given: &[String]) -> Result<Vec<Recipient>, Failure> {
 
 fn run_capture(
     catalog: &Catalog,
-    target: &Target,
+    store: &dyn Store,
     kind: Kind,
     release: Option<&str>,
     format: Format,
 ) -> Result<Outcome, Failure> {
-    let store = for_url(&target.database_url).map_err(unsupported_failure)?;
     let mut shown = Shown::new(&format!("Backing up {}", catalog.environment()));
-    let result = capture(catalog, &*store, kind, release, &mut |progress| shown.update(progress));
+    let result = capture(catalog, store, kind, release, &mut |progress| shown.update(progress));
     drop(shown);
     let backup = result.map_err(|error| capture_failure(error, catalog.folder()))?;
     report::captured(catalog, backup, format)
@@ -242,7 +253,12 @@ impl Drop for Shown {
     }
 }
 
-fn run_verify(catalog: &Catalog, id: Option<BackupId>, format: Format) -> Result<Outcome, Failure> {
+fn run_verify(
+    catalog: &Catalog,
+    store: &dyn Store,
+    id: Option<BackupId>,
+    format: Format,
+) -> Result<Outcome, Failure> {
     let (ids, broken) = match id {
         Some(id) => (vec![id], Vec::new()),
         None => {
@@ -250,18 +266,19 @@ fn run_verify(catalog: &Catalog, id: Option<BackupId>, format: Format) -> Result
             (listing.backups.iter().map(|backup| backup.id).collect(), listing.broken)
         }
     };
-    let progress = spinner("Checking backups");
+    let mut shown = Shown::new("Checking backups");
     let mut checked: Vec<Checked> = broken.into_iter().map(Checked::from).collect();
-    checked.extend(ids.into_iter().map(|id| Checked::new(id, verify(catalog, id))));
-    progress.finish_and_clear();
+    for id in ids {
+        let mut progress = |progress| shown.update(progress);
+        let hooks = &mut RehearsalHooks { progress: &mut progress, check: &mut |_| Ok(()) };
+        checked.push(Checked::new(id, verify(catalog, store, id, hooks)));
+    }
+    drop(shown);
     report::verified(catalog, checked, format)
 }
 
 fn unsupported_failure(error: UnsupportedDatabaseError) -> Failure {
-    Failure::refused(error).hint(
-        "use pg_dump --format=custom and pg_restore, or on Heroku: heroku pg:backups:capture; \
-         a SQLite database is `--database-url sqlite:PATH`",
-    )
+    Failure::refused(error).hint("write it behind the host: postgres://user@host/NAME")
 }
 
 fn environment_failure(error: FindEnvironmentError) -> Failure {

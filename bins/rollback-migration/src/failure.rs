@@ -8,10 +8,7 @@ use omnitool_cli::Failure;
 use omnitool_environment::EnvironmentName;
 
 pub(crate) fn unsupported(error: UnsupportedDatabaseError) -> Failure {
-    Failure::refused(error).hint(
-        "use pg_restore, or on Heroku: heroku pg:backups:restore bNNN DATABASE_URL; \
-         a SQLite database is `--database-url sqlite:PATH`",
-    )
+    Failure::refused(error).hint("write it behind the host: postgres://user@host/NAME")
 }
 
 pub(crate) fn environment(error: FindEnvironmentError) -> Failure {
@@ -56,6 +53,9 @@ pub(crate) fn restore(error: RestoreError, environment: EnvironmentName) -> Fail
     match error {
         RestoreError::Running { .. } => {
             Failure::refused(error).hint(format!("{UNCHANGED}; wait until it has ended"))
+        }
+        RestoreError::Server { .. } => {
+            Failure::failed(error).hint(format!("{UNCHANGED} and serving"))
         }
         RestoreError::Unfit { .. } => Failure::refused(error).hint(format!(
             "{UNCHANGED}; choose another backup, or restore it anyway: --skip-checks REASON"

@@ -6,6 +6,7 @@ mod report;
 mod shown;
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,7 +14,8 @@ use std::{
 use chrono::Utc;
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use omnitool_backup::{
-    BackupId, Catalog, DEFAULT_FOLDER, Keys, RollbackPlan, Store, Wanted, find_environment, for_url,
+    BackupId, Catalog, DEFAULT_FOLDER, Keys, RollbackPlan, Store, StoreOptions, Wanted,
+    find_environment, for_url_with,
 };
 use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, confirm_phrase, print, spinner};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
@@ -95,6 +97,14 @@ struct Args {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
 
+    /// The folder with PostgreSQL's client programs [default: looked for on the PATH and in the usual places]
+    #[arg(long, env = "OMNITOOL_PG_BIN", hide_env_values = true, value_name = "DIR")]
+    pg_bin: Option<PathBuf>,
+
+    /// How many connections a restore into PostgreSQL uses at once [default: one per processor, up to 4]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -146,7 +156,8 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Outcome, Failure> {
     let target = args.target.resolve()?;
-    let store = for_url(&target.database_url).map_err(failure::unsupported)?;
+    let options = StoreOptions { programs: args.pg_bin.clone(), jobs: args.jobs };
+    let store = for_url_with(&target.database_url, &options).map_err(failure::unsupported)?;
     let environment =
         find_environment(&target.database_url, target.environment).map_err(failure::environment)?;
     let catalog = Catalog::new(&args.folder, environment).with_keys(args.keys()?);

@@ -7,8 +7,8 @@ use omnitool_environment::EnvironmentName;
 
 use crate::{
     BackupId, Catalog, CatalogError, Contents, CopyError, InspectError, Kind, Manifest, Method,
-    Progress, ReadDatabaseError, Recipient, Step, Store, UnsealError, Verified, catalog::Unsealed,
-    digest, manifest::NewManifest, seal,
+    Progress, ReadDatabaseError, Recipient, RehearsalHooks, RestoreError, RestoreRequest, Step,
+    Store, UnsealError, Verified, catalog::Unsealed, digest, manifest::NewManifest, seal,
 };
 
 /// Why a backup was not taken. Nothing is left of it.
@@ -81,6 +81,15 @@ pub enum VerifyError {
     /// Its file is no good.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// It could not be restored where nobody looks.
+    #[error("cannot restore backup {id} to look at it")]
+    Rehearse {
+        /// The backup.
+        id: BackupId,
+        /// Why.
+        #[source]
+        source: Box<RestoreError>,
+    },
 }
 
 /// Whether a backup is kept from being pruned.
@@ -112,9 +121,12 @@ pub fn capture(
     let created_at = now();
     let mut reservation = catalog.reserve()?;
     let partial = reservation.partial();
-    store.copy_to(&partial, progress)?;
+    let counted = store.copy_to(&partial, progress)?;
     progress(Progress { step: Step::Check, done: 0, total: None });
-    let contents = store.system().inspect(&partial)?;
+    let contents = store.inspect(&partial)?;
+    if let Some(problem) = counted.and_then(|counted| contents.difference(&counted)) {
+        return Err(InspectError::Damaged { file: partial, problem }.into());
+    }
     let fingerprint = reservation.finish()?;
     let id = reservation.id();
     let manifest: Manifest = NewManifest {
@@ -137,7 +149,8 @@ pub fn capture(
     Ok(manifest)
 }
 
-/// Checks a backup again and notes in its manifest what came out.
+/// Checks a backup again and notes in its manifest what came out. Where it has to be restored for that, it is restored where
+/// nobody else looks, on the server of `store`, and `look` can see more of it there.
 ///
 /// An encrypted one without an identity to look into it is only compared with what was captured; one that was found to be bad
 /// is not good again by that.
@@ -145,11 +158,16 @@ pub fn capture(
 /// # Errors
 ///
 /// Fails where the backup is not what its manifest says; it then no longer counts as verified. One that only cannot be read
-/// now keeps what is known about it.
-pub fn verify(catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> {
+/// or restored now keeps what is known about it.
+pub fn verify(
+    catalog: &Catalog,
+    store: &dyn Store,
+    id: BackupId,
+    hooks: &mut RehearsalHooks<'_>,
+) -> Result<Manifest, VerifyError> {
     let backup = catalog.find(id)?;
-    let result = match check(catalog, &backup) {
-        Ok(_) => Ok(backup.system.method()),
+    let result = match check(catalog, store, &backup) {
+        Ok(checked) => rehearse(catalog, store, &backup, &checked, hooks),
         Err(VerifyError::Unseal(UnsealError::NoIdentity { .. })) if backup.verified.is_some() => {
             Ok(Method::Digest)
         }
@@ -157,12 +175,60 @@ pub fn verify(catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> 
     };
     let verified = match &result {
         Ok(how) => Some(Verified { when: now(), how: *how }),
-        // It may be good; it only cannot be read now.
-        Err(VerifyError::Hash { .. } | VerifyError::Unseal(_)) => backup.verified,
-        Err(_) => None,
+        Err(error) if error.is_about_the_backup() => None,
+        // It may be good; it only cannot be read or restored now.
+        Err(_) => backup.verified,
     };
     let backup = catalog.update(id, |backup| backup.verified = verified)?;
     result.map(|_| backup)
+}
+
+/// Restores a good backup where nobody else looks, where its system needs that.
+fn rehearse(
+    catalog: &Catalog,
+    store: &dyn Store,
+    backup: &Manifest,
+    Checked { contents, unsealed }: &Checked,
+    hooks: &mut RehearsalHooks<'_>,
+) -> Result<Method, VerifyError> {
+    if store.system() != backup.system {
+        return Ok(backup.system.method());
+    }
+    let (id, file) = (backup.id, catalog.file(backup));
+    let (file, sha256) = match unsealed {
+        Some(copy) => (copy.file(), &copy.plain.sha256),
+        None => (file.as_path(), &backup.sha256),
+    };
+    let request = RestoreRequest {
+        label: &id.to_string(),
+        file,
+        sha256,
+        contents,
+        environment: backup.environment,
+        old: None,
+    };
+    match store.rehearse(&request, hooks) {
+        Ok(()) => Ok(backup.system.rehearsed()),
+        Err(source) => Err(VerifyError::Rehearse { id, source: Box::new(source) }),
+    }
+}
+
+impl VerifyError {
+    /// Whether it says something of the backup, and not of what should have looked at it.
+    fn is_about_the_backup(&self) -> bool {
+        match self {
+            Self::Hash { .. } | Self::Unseal(_) | Self::Inspect(InspectError::Program { .. }) => {
+                false
+            }
+            Self::Rehearse { source, .. } => matches!(
+                **source,
+                RestoreError::Unfit { .. }
+                    | RestoreError::Check { .. }
+                    | RestoreError::Changed { .. }
+            ),
+            _ => true,
+        }
+    }
 }
 
 /// Pins or unpins a backup.
@@ -174,8 +240,19 @@ pub fn set_pin(catalog: &Catalog, id: BackupId, pin: Pin) -> Result<Manifest, Ca
     catalog.update(id, |backup| backup.pinned = pin == Pin::Pinned)
 }
 
+/// A backup that is what its manifest says.
+pub(crate) struct Checked {
+    pub(crate) contents: Contents,
+    /// Where it is encrypted: the copy that was looked into.
+    unsealed: Option<Unsealed>,
+}
+
 /// Compares a backup's file with its manifest, and looks into it.
-pub(crate) fn check(catalog: &Catalog, backup: &Manifest) -> Result<Contents, VerifyError> {
+pub(crate) fn check(
+    catalog: &Catalog,
+    store: &dyn Store,
+    backup: &Manifest,
+) -> Result<Checked, VerifyError> {
     let Manifest { id, size, sha256, schema_version, rows, environment, .. } = backup;
     let id = *id;
     let file = catalog.file(backup);
@@ -192,9 +269,14 @@ pub(crate) fn check(catalog: &Catalog, backup: &Manifest) -> Result<Contents, Ve
     }
     let unsealed = catalog.unseal(&file)?;
     let readable = unsealed.as_ref().map_or(file.as_path(), Unsealed::file);
-    let contents = backup.system.inspect(readable)?;
+    // A backup of another system can be looked at as well, with what is found in the usual places.
+    let contents = if store.system() == backup.system {
+        store.inspect(readable)?
+    } else {
+        backup.system.inspect(readable)?
+    };
     match manifest_problem(&contents, schema_version.as_deref(), rows, *environment) {
-        None => Ok(contents),
+        None => Ok(Checked { contents, unsealed }),
         Some(problem) => Err(VerifyError::Manifest { id, problem }),
     }
 }

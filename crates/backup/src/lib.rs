@@ -23,6 +23,7 @@ pub use rollback::{PlanRollbackError, RollbackPlan, RolledBack, TableLoss, Targe
 pub use seal::{Keys, ParseRecipientError, Recipient, UnsealError};
 pub use store::{
     Cause, Contents, CopyError, DropOldError, FindEnvironmentError, InspectError, Interrupted,
-    Left, OldDatabase, Progress, ReadDatabaseError, RestoreError, RestoreHooks, RestoreRequest,
-    Safety, Step, Store, UnsupportedDatabaseError, find_environment, for_url,
+    Left, OldDatabase, Progress, ReadDatabaseError, RehearsalHooks, RestoreError, RestoreHooks,
+    RestoreRequest, Safety, Step, Store, StoreOptions, UnsupportedDatabaseError, find_environment,
+    for_url, for_url_with,
 };

@@ -94,6 +94,8 @@ pub enum Method {
     OpenedCopy,
     /// The dump was read to its end: its structure, rows of every table, schema version; and its SHA-256.
     ReadDump,
+    /// The dump was read, and restored into a scratch database that holds what its manifest says.
+    RestoredDump,
     /// Only its SHA-256 was compared with that of the capture: it is encrypted, and there was no key to look into it.
     Digest,
 }
@@ -268,6 +270,7 @@ impl Method {
         match self {
             Self::OpenedCopy => "opened-copy",
             Self::ReadDump => "read-dump",
+            Self::RestoredDump => "restored-dump",
             Self::Digest => "digest",
         }
     }
@@ -286,11 +289,19 @@ impl System {
         }
     }
 
-    /// How its backups are found to be good.
+    /// How its backups are found to be good where they are taken.
     pub(crate) const fn method(self) -> Method {
         match self {
             Self::Sqlite => Method::OpenedCopy,
             Self::Postgres => Method::ReadDump,
+        }
+    }
+
+    /// The same where they were rehearsed as well.
+    pub(crate) const fn rehearsed(self) -> Method {
+        match self {
+            Self::Sqlite => Method::OpenedCopy,
+            Self::Postgres => Method::RestoredDump,
         }
     }
 }

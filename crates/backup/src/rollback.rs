@@ -193,8 +193,8 @@ impl RollbackPlan {
         let environment = catalog.environment();
         // First of all, before the safety backup could be taken for the latest one.
         let (target, contents) = match wanted {
-            Wanted::File(file) => from_file(catalog, file, store.system())?,
-            _ => from_catalog(catalog, wanted, store.system())?,
+            Wanted::File(file) => from_file(catalog, file, store)?,
+            _ => from_catalog(catalog, wanted, store)?,
         };
         let old_database = store
             .old_databases()
@@ -262,14 +262,15 @@ impl RollbackPlan {
 fn from_catalog(
     catalog: &Catalog,
     wanted: &Wanted,
-    system: System,
+    store: &dyn Store,
 ) -> Result<(Target, Contents), PlanRollbackError> {
+    let system = store.system();
     let (backup, why) = choose(catalog, wanted, system)?;
     if backup.system != system {
         let (label, found) = (backup.id.to_string(), backup.system);
         return Err(PlanRollbackError::System { label, found, wanted: system });
     }
-    let contents = backup::check(catalog, &backup)?;
+    let contents = backup::check(catalog, store, &backup)?.contents;
     let label = backup.id.to_string();
     let schema_version = check_ours(&label, &contents)?;
     let file = catalog.file(&backup);
@@ -294,16 +295,16 @@ fn from_catalog(
 fn from_file(
     catalog: &Catalog,
     file: &Path,
-    system: System,
+    store: &dyn Store,
 ) -> Result<(Target, Contents), PlanRollbackError> {
     let environment = catalog.environment();
     // Folders, links and pipes are refused by the look into them.
     let is_file = std::fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_file());
     let (contents, digest::Fingerprint { size, sha256 }) =
         match if is_file { catalog.unseal(file)? } else { None } {
-            Some(copy) => (system.inspect(copy.file())?, copy.stored.clone()),
+            Some(copy) => (store.inspect(copy.file())?, copy.stored.clone()),
             None => {
-                let contents = system.inspect(file)?;
+                let contents = store.inspect(file)?;
                 (contents, digest::of_file(file).map_err(PlanRollbackError::Hash)?)
             }
         };

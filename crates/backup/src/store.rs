@@ -1,4 +1,4 @@
-//! The database systems: how each is copied, looked at and put back. All of this crate's SQL is below here.
+//! The database systems: how each is copied, looked at and put back. Their SQL is below here; masking and refreshes have their own.
 
 mod error;
 mod postgres;
@@ -6,7 +6,8 @@ mod sqlite;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
 };
 
 use chrono::{DateTime, Utc};
@@ -48,10 +49,39 @@ pub trait Store: Send + Sync {
 
     /// Copies the database as it is at one moment into `file`, which is there and empty, while others go on writing.
     ///
+    /// Returns the rows of each table at that moment, where the system can count them besides the copy.
+    ///
     /// # Errors
     ///
     /// Fails where the database cannot be read or the file cannot be written.
-    fn copy_to(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError>;
+    fn copy_to(
+        &self,
+        file: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<BTreeMap<String, u64>>, CopyError>;
+
+    /// Reads all of the backup `file` and checks it, without changing anything.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is no backup of this system, or a damaged one.
+    fn inspect(&self, file: &Path) -> Result<Contents, InspectError> {
+        self.system().inspect(file)
+    }
+
+    /// Restores a backup where nobody else looks, checks it there, lets `check` look at it, and removes it again. Systems
+    /// whose backups are databases have nothing to restore.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backup cannot be restored, is not what the request says, or `check` finds something.
+    fn rehearse(
+        &self,
+        _request: &RestoreRequest<'_>,
+        _hooks: &mut RehearsalHooks<'_>,
+    ) -> Result<(), RestoreError> {
+        Ok(())
+    }
 
     /// What an earlier restore left behind because it was killed.
     ///
@@ -102,6 +132,14 @@ pub struct RestoreHooks<'a> {
     /// Takes the safety backup, where there is something to save. It is called when nobody else can write any more and
     /// nothing has changed yet, with what to tell its progress.
     pub safety: &'a mut Safety<'a>,
+}
+
+/// What a rehearsal asks of its caller.
+pub struct RehearsalHooks<'a> {
+    /// Is told how far it has come.
+    pub progress: &'a mut dyn FnMut(Progress),
+    /// Looks at the restored backup.
+    pub check: &'a mut dyn FnMut(&DatabaseUrl) -> Result<(), String>,
 }
 
 /// Takes a safety backup and names it.
@@ -198,15 +236,36 @@ pub enum Left {
     New,
 }
 
+/// How to work with a database, beyond its URL. SQLite needs none of it.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// The folder with `pg_dump` and `pg_restore`; none where they are looked for on the PATH and in the usual places.
+    pub programs: Option<PathBuf>,
+    /// How many connections a restore into PostgreSQL uses at once; none for as many as there are processors, up to four.
+    pub jobs: Option<NonZeroUsize>,
+}
+
 /// The database at `url` as something that backups can be taken of.
 ///
 /// # Errors
 ///
-/// Fails for systems without backups.
+/// Fails where the URL does not name the database.
 pub fn for_url(url: &DatabaseUrl) -> Result<Box<dyn Store>, UnsupportedDatabaseError> {
+    for_url_with(url, &StoreOptions::default())
+}
+
+/// The same, with options.
+///
+/// # Errors
+///
+/// Fails where the URL does not name the database.
+pub fn for_url_with(
+    url: &DatabaseUrl,
+    options: &StoreOptions,
+) -> Result<Box<dyn Store>, UnsupportedDatabaseError> {
     match url.kind() {
         DatabaseKind::Sqlite { path } => Ok(Box::new(sqlite::SqliteStore::new(path))),
-        _ => Ok(Box::new(postgres::PostgresStore::new(url)?)),
+        _ => Ok(Box::new(postgres::PostgresStore::new(url, options)?)),
     }
 }
 

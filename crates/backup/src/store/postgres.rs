@@ -12,7 +12,11 @@ mod swap;
 mod target;
 mod temporary;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use diesel::{prelude::*, sql_types::Text};
 use omnitool_database::{AnyConnection, Mode, open, read_snapshot};
@@ -20,7 +24,7 @@ use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 pub(crate) use self::copy::PostgresCopy;
 use self::{
-    contents::{read_contents, read_stamp, tables},
+    contents::{count_rows, read_contents, read_stamp, tables},
     programs::{FindProgramsError, Programs, RunError},
     record::{Purpose, Record},
     server::{Listed, Server, ServerError, doing},
@@ -28,8 +32,8 @@ use self::{
 };
 use super::{
     Contents, CopyError, DropOldError, InspectError, Interrupted, Left, OldDatabase, Progress,
-    ReadDatabaseError, RestoreError, RestoreHooks, RestoreRequest, Step, Store,
-    UnsupportedDatabaseError,
+    ReadDatabaseError, RehearsalHooks, RestoreError, RestoreHooks, RestoreRequest, Step, Store,
+    StoreOptions, UnsupportedDatabaseError,
 };
 use crate::manifest::System;
 
@@ -57,10 +61,15 @@ struct Snapshot {
 }
 
 impl PostgresStore {
-    pub(super) fn new(url: &DatabaseUrl) -> Result<Self, UnsupportedDatabaseError> {
+    pub(super) fn new(
+        url: &DatabaseUrl,
+        options: &StoreOptions,
+    ) -> Result<Self, UnsupportedDatabaseError> {
+        let StoreOptions { programs, jobs } = options.clone();
         match target::database_name(url) {
             Some(database) => {
-                Ok(Self { url: url.clone(), database, programs: None, jobs: default_jobs() })
+                let jobs = jobs.map_or_else(default_jobs, NonZeroUsize::get);
+                Ok(Self { url: url.clone(), database, programs, jobs })
             }
             None => Err(UnsupportedDatabaseError { url: url.to_string() }),
         }
@@ -127,7 +136,7 @@ impl PostgresStore {
         conn: &mut AnyConnection,
         file: &Path,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), DumpError> {
+    ) -> Result<BTreeMap<String, u64>, DumpError> {
         let major = server::major_version(conn).map_err(doing("ask the server for its version"))?;
         let programs = Programs::find(self.programs.as_deref(), major)?;
         let file = std::fs::OpenOptions::new().write(true).open(file)?;
@@ -147,7 +156,7 @@ impl PostgresStore {
                 .connect(target::for_programs(&self.url, &self.database))
                 .stdout(file)
                 .run(&mut progress)?;
-            Ok(())
+            Ok(count_rows(conn)?)
         })
     }
 }
@@ -194,10 +203,27 @@ impl Store for PostgresStore {
         })
     }
 
-    fn copy_to(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError> {
+    fn copy_to(
+        &self,
+        file: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<BTreeMap<String, u64>>, CopyError> {
         let mut conn = open(&self.url, Mode::Read)?;
         self.dump(&mut conn, file, progress)
+            .map(Some)
             .map_err(|error| CopyError::Copy { file: file.to_owned(), source: error.into() })
+    }
+
+    fn inspect(&self, file: &Path) -> Result<Contents, InspectError> {
+        inspect_with(self.programs.as_deref(), file)
+    }
+
+    fn rehearse(
+        &self,
+        request: &RestoreRequest<'_>,
+        hooks: &mut RehearsalHooks<'_>,
+    ) -> Result<(), RestoreError> {
+        restore::rehearse(self, request, hooks)
     }
 
     fn interrupted(&self) -> Result<Option<Interrupted>, ReadDatabaseError> {
@@ -253,8 +279,12 @@ fn before_start(database: &str) -> String {
 
 /// Reads the dump `file` and checks all of it.
 pub(super) fn inspect(file: &Path) -> Result<Contents, InspectError> {
+    inspect_with(None, file)
+}
+
+fn inspect_with(programs: Option<&Path>, file: &Path) -> Result<Contents, InspectError> {
     archive::check_file(file)?;
-    let programs = Programs::newest(None)
+    let programs = Programs::newest(programs)
         .map_err(|error| InspectError::Program { file: file.to_owned(), source: error.into() })?;
     archive::inspect(&programs, file)
 }

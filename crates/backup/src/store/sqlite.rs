@@ -74,12 +74,18 @@ impl Store for SqliteStore {
         })
     }
 
-    fn copy_to(&self, file: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), CopyError> {
+    fn copy_to(
+        &self,
+        file: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<BTreeMap<String, u64>>, CopyError> {
         // Ours until the end: it has switched the file to the write-ahead log, and keeps the log from going away.
         let _conn = open(&self.url(), Mode::Write)?;
         pages::connect(&self.path, WAIT)
             .and_then(|source| pages::save(&source, file, progress))
-            .map_err(|source| CopyError::Copy { file: file.to_owned(), source: source.into() })
+            .map_err(|source| CopyError::Copy { file: file.to_owned(), source: source.into() })?;
+        // The copy is the database page by page.
+        Ok(None)
     }
 
     fn interrupted(&self) -> Result<Option<Interrupted>, ReadDatabaseError> {

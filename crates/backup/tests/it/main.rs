@@ -6,6 +6,7 @@ mod capture;
 mod masking;
 mod pages;
 mod postgres;
+mod postgres_refused;
 mod rollback;
 mod sealed;
 
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 use omnitool_backup::{
-    Catalog, Kind, Manifest, PlanRollbackError, RollbackPlan, Store, Wanted, capture, for_url,
+    BackupId, Catalog, Kind, Manifest, PlanRollbackError, RehearsalHooks, RollbackPlan, Store,
+    VerifyError, Wanted, capture, for_url, verify,
 };
 use omnitool_database::{Dialect, Mode, open};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
@@ -44,11 +46,16 @@ impl Site {
         capture(&self.catalog, &*self.store, Kind::Manual, None, &mut |_| ()).unwrap()
     }
 
+    fn verify(&self, id: BackupId) -> Result<Manifest, VerifyError> {
+        let hooks = &mut RehearsalHooks { progress: &mut |_| (), check: &mut |_| Ok(()) };
+        verify(&self.catalog, &*self.store, id, hooks)
+    }
+
     fn plan(&self, wanted: &Wanted) -> Result<RollbackPlan, PlanRollbackError> {
         RollbackPlan::new(&self.catalog, &*self.store, wanted, Utc::now())
     }
 
-    fn rollback(&self, wanted: &Wanted) -> Option<omnitool_backup::BackupId> {
+    fn rollback(&self, wanted: &Wanted) -> Option<BackupId> {
         self.plan(wanted)
             .unwrap()
             .apply(&self.catalog, &*self.store, &mut |_| Ok(()), &mut |_| ())

@@ -5,7 +5,7 @@ use std::{
 };
 
 use diesel::{connection::SimpleConnection as _, prelude::*};
-use omnitool_backup::{BackupId, Catalog, PlanRollbackError, RestoreError, Wanted, verify};
+use omnitool_backup::{BackupId, Catalog, PlanRollbackError, RestoreError, Wanted};
 use omnitool_database::{
     AnyConnection, Mode, migration, open,
     schema::{tool_access, user_session, users},
@@ -324,7 +324,7 @@ fn bad_backups_are_refused_and_the_live_database_stays() {
         )
     );
     // Once that is known, it is no candidate any more.
-    verify(&site.catalog, first.id).unwrap_err();
+    site.verify(first.id).unwrap_err();
     insta::assert_snapshot!(refusal(&site, &Wanted::Latest), @"there is no verified backup of staging in [FOLDER]/staging (passed over: b001 is not verified)");
 
     std::fs::remove_file(&file).unwrap();

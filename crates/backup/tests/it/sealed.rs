@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use age::{secrecy::ExposeSecret as _, x25519};
 use omnitool_backup::{
-    BackupId, Catalog, Keys, Kind, Manifest, Method, PlanRollbackError, UnsealError, VerifyError,
-    Wanted, capture, verify,
+    BackupId, Catalog, Keys, Kind, Manifest, Method, PlanRollbackError, RehearsalHooks,
+    UnsealError, VerifyError, Wanted, capture, verify,
 };
 use omnitool_testing::fixture;
 
@@ -54,6 +54,11 @@ impl Sealed {
     }
 }
 
+fn check(sealed: &Sealed, catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> {
+    let hooks = &mut RehearsalHooks { progress: &mut |_| (), check: &mut |_| Ok(()) };
+    verify(catalog, &*sealed.site.store, id, hooks)
+}
+
 #[test]
 fn nothing_of_an_encrypted_backup_lies_there_in_clear() {
     let sealed = Sealed::new();
@@ -95,9 +100,9 @@ fn an_encrypted_backup_is_restored_and_undone_and_its_safety_backup_is_encrypted
 fn without_an_identity_only_the_digest_is_compared_and_nothing_is_restored() {
     let sealed = Sealed::new();
     let backup = sealed.capture();
-    let checked = verify(&sealed.blind, backup.id).unwrap();
+    let checked = check(&sealed, &sealed.blind, backup.id).unwrap();
     assert_eq!(checked.verified.unwrap().how, Method::Digest);
-    let checked = verify(&sealed.site.catalog, backup.id).unwrap();
+    let checked = check(&sealed, &sealed.site.catalog, backup.id).unwrap();
     assert_eq!(checked.verified.unwrap().how, Method::OpenedCopy);
 
     let mut blind = Site::new();
@@ -119,11 +124,11 @@ fn without_an_identity_only_the_digest_is_compared_and_nothing_is_restored() {
     let mut bad = good.clone();
     bad[300] ^= 1;
     std::fs::write(&file, bad).unwrap();
-    let error = verify(&sealed.blind, backup.id).unwrap_err();
+    let error = check(&sealed, &sealed.blind, backup.id).unwrap_err();
     assert!(matches!(error, VerifyError::Changed { what: "SHA-256", .. }), "{error:?}");
     std::fs::write(&file, good).unwrap();
-    assert!(verify(&sealed.blind, backup.id).is_err());
-    assert!(verify(&sealed.site.catalog, backup.id).unwrap().verified.is_some());
+    assert!(check(&sealed, &sealed.blind, backup.id).is_err());
+    assert!(check(&sealed, &sealed.site.catalog, backup.id).unwrap().verified.is_some());
 }
 
 #[test]
@@ -132,11 +137,11 @@ fn another_key_opens_nothing_and_takes_nothing_away() {
     let backup = sealed.capture();
     let key = x25519::Identity::generate();
     std::fs::write(&sealed.identity, key.to_string().expose_secret()).unwrap();
-    let error = verify(&sealed.site.catalog, backup.id).unwrap_err();
+    let error = check(&sealed, &sealed.site.catalog, backup.id).unwrap_err();
     assert!(matches!(error, VerifyError::Unseal(UnsealError::Decrypt { .. })), "{error:?}");
     assert!(sealed.blind.find(backup.id).unwrap().verified.is_some());
     std::fs::remove_file(&sealed.identity).unwrap();
-    let error = verify(&sealed.site.catalog, backup.id).unwrap_err();
+    let error = check(&sealed, &sealed.site.catalog, backup.id).unwrap_err();
     assert!(matches!(error, VerifyError::Unseal(UnsealError::ReadIdentity { .. })), "{error:?}");
 }
 

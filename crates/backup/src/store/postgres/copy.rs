@@ -11,7 +11,7 @@ use super::{
     server::{Server, ServerError},
     temporary::{Temporary, abandoned, drop_abandoned, start_of_name},
 };
-use crate::store::{Cause, Progress};
+use crate::store::{Cause, Progress, StoreOptions};
 
 /// What stands between a database's name and a number in the name of a copy that will refresh it.
 const REFRESH: &str = "_refresh_";
@@ -30,7 +30,7 @@ impl PostgresCopy {
         file: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, Cause> {
-        let store = PostgresStore::new(target)?;
+        let store = PostgresStore::new(target, &StoreOptions::default())?;
         let mut server = store.server()?;
         let facts = server.facts(&store.database)?;
         server.check_role(&store.database, facts.as_ref())?;
@@ -75,7 +75,7 @@ impl PostgresCopy {
 }
 
 fn place(target: &DatabaseUrl) -> Result<(Server, String), Cause> {
-    let store = PostgresStore::new(target)?;
+    let store = PostgresStore::new(target, &StoreOptions::default())?;
     let server: Result<Server, ServerError> = store.server();
     Ok((server?, start_of_name(&store.database, REFRESH)))
 }

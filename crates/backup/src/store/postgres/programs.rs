@@ -70,7 +70,7 @@ fn looked_in(folder: Option<&Path>) -> String {
 impl Programs {
     /// The programs for a server of version `server`: those of the same version where they are there, else newer ones.
     ///
-    /// An older pg_dump refuses a newer server, and a newer pg_restore may use settings that an older server does not know.
+    /// An older `pg_dump` refuses a newer server, and a newer `pg_restore` may use settings that an older server does not know.
     pub(super) fn find(folder: Option<&Path>, server: u32) -> Result<Self, FindProgramsError> {
         let mut found: Vec<Self> = Vec::new();
         for candidate in candidates(folder) {

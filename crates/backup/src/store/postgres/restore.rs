@@ -8,12 +8,12 @@ use std::{
 use chrono::{SubsecRound as _, Utc};
 use diesel::prelude::*;
 use omnitool_database::{AnyConnection, read_snapshot, stamp};
-use omnitool_environment::EnvironmentName;
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 use super::{
     PostgresStore, RESTORE, archive, before_start,
     contents::{STAMP_TABLE, execute, has_table, read_contents, read_stamp},
-    programs::Programs,
+    programs::{Programs, RunError},
     record::{Purpose, Record},
     server::{Facts, Server, ServerError, doing},
     swap::{Quiet, Swap, comment_on, rename},
@@ -23,8 +23,8 @@ use super::{
 use crate::{
     BackupId, digest,
     store::{
-        Contents, OldDatabase, Progress, ReadDatabaseError, RestoreError, RestoreHooks,
-        RestoreRequest, SESSION_TABLE, Step,
+        Contents, OldDatabase, Progress, ReadDatabaseError, RehearsalHooks, RestoreError,
+        RestoreHooks, RestoreRequest, SESSION_TABLE, Step,
     },
 };
 
@@ -81,6 +81,31 @@ pub(super) fn restore(
     let facts = server.facts(&store.database).map_err(failed)?;
     server.check_role(&store.database, facts.as_ref()).map_err(failed)?;
     Restore { store, request, server, facts }.run(hooks)
+}
+
+/// Restores the backup into a scratch database, looks at it there and drops it.
+pub(super) fn rehearse(
+    store: &PostgresStore,
+    request: &RestoreRequest<'_>,
+    hooks: &mut RehearsalHooks<'_>,
+) -> Result<(), RestoreError> {
+    let failed = |error: ServerError| server_error(store, error);
+    let mut server = store.server().map_err(failed)?;
+    drop_abandoned(&mut server, SCRATCH).map_err(failed)?;
+    let facts = server.facts(&store.database).map_err(failed)?;
+    server.check_role(&store.database, facts.as_ref()).map_err(failed)?;
+    let record = Record {
+        restoring: Some(request.label.to_owned()),
+        ..Record::new(Purpose::Scratch, &store.database)
+    };
+    let scratch =
+        Temporary::create(&mut server, SCRATCH, facts.as_ref(), &record).map_err(failed)?;
+    let mut rehearsal = Restore { store, request, server, facts };
+    let result = rehearsal
+        .fill(&scratch.name, hooks.progress)
+        .and_then(|()| rehearsal.prepare(&scratch.name, hooks.progress, hooks.check));
+    let dropped = scratch.drop_now(&mut rehearsal.server).map_err(failed);
+    result.and(dropped)
 }
 
 /// Makes sure that this is the only restore of the database, and removes what a killed one left.
@@ -152,10 +177,9 @@ impl<'a> Restore<'a> {
         let temporary = Temporary::create(&mut self.server, &start, self.facts.as_ref(), &record)
             .map_err(|error| self.failed(error))?;
         let staged = Staged::New(temporary);
-        let filled = self.fill(staged.name(), hooks.progress).and_then(|()| {
-            (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
-            self.prepare(staged.name(), hooks)
-        });
+        let filled = self
+            .fill(staged.name(), hooks.progress)
+            .and_then(|()| self.prepare(staged.name(), hooks.progress, hooks.check));
         match filled {
             Ok(()) => Ok(staged),
             Err(error) => {
@@ -170,10 +194,9 @@ impl<'a> Restore<'a> {
         old: &'a OldDatabase,
         hooks: &mut RestoreHooks<'_>,
     ) -> Result<Staged<'a>, RestoreError> {
-        (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
         allow_connections(&mut self.server, &old.name, true).map_err(|it| self.failed(it))?;
         let staged = Staged::Old(old);
-        match self.prepare(&old.name, hooks) {
+        match self.prepare(&old.name, hooks.progress, hooks.check) {
             Ok(()) => Ok(staged),
             Err(error) => {
                 staged.abandon(&mut self.server);
@@ -187,8 +210,15 @@ impl<'a> Restore<'a> {
         let RestoreRequest { file, label, contents, environment, .. } = *self.request;
         self.check_fingerprint(label, file)?;
         let is_foreign = contents.stamp.is_some_and(|stamp| stamp != environment);
-        pg_restore(self.store, &mut self.server, file, name, is_foreign, progress)
-            .map_err(|error| self.failed(error))?;
+        pg_restore(self.store, &mut self.server, file, name, is_foreign, progress).map_err(
+            |error| match error {
+                // What it says is about the backup, as far as anybody can tell.
+                ServerError::Run(error @ RunError::Failed { .. }) => {
+                    RestoreError::Unfit { label: label.to_owned(), problem: error.to_string() }
+                }
+                error => self.failed(error),
+            },
+        )?;
         // Again, since it was read by its name, and more than once.
         self.check_fingerprint(label, file)
     }
@@ -206,7 +236,13 @@ impl<'a> Restore<'a> {
     }
 
     /// Makes the database `name` what will be in place, and checks it.
-    fn prepare(&mut self, name: &str, hooks: &mut RestoreHooks<'_>) -> Result<(), RestoreError> {
+    fn prepare(
+        &mut self,
+        name: &str,
+        progress: &mut dyn FnMut(Progress),
+        look: &mut dyn FnMut(&DatabaseUrl) -> Result<(), String>,
+    ) -> Result<(), RestoreError> {
+        progress(Progress { step: Step::Check, done: 0, total: None });
         let RestoreRequest { label, contents, environment, .. } = *self.request;
         let mut conn = self.server.open(name).map_err(|error| self.failed(error))?;
         stamp_as(&mut conn, environment)?;
@@ -215,7 +251,7 @@ impl<'a> Restore<'a> {
         execute(&mut conn, "ANALYZE")?;
         check(&mut conn, contents)?;
         drop(conn);
-        (hooks.check)(&self.server.url_of(name))
+        look(&self.server.url_of(name))
             .map_err(|problem| RestoreError::Unfit { label: label.to_owned(), problem })
     }
 
