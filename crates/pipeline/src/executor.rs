@@ -229,8 +229,9 @@ impl<'a> Executor<'a> {
         call: &ProgramCall,
         watch: &mut Watch<'_>,
     ) -> Result<ProgramOutput, ActionError> {
-        let variables = vec![Variable::plain("OMNITOOL_RUN_ID", &self.run)];
-        let call = &ProgramCall { variables, ..call.clone() };
+        let mut call = call.clone();
+        call.variables.push(Variable::plain("OMNITOOL_RUN_ID", &self.run));
+        let call = &call;
         Ok(match call.place {
             Place::Release(release) => self.platform.run_program(release, call, watch)?,
             Place::Here => {
@@ -337,6 +338,22 @@ impl<'a> Executor<'a> {
                 })
             }
             _ => Ok(format!("rehearsed on backup {backup} by run {run}")),
+        }
+    }
+
+    fn ensure_backup(
+        &mut self,
+        list: &ProgramCall,
+        capture: &ProgramCall,
+        watch: &mut Watch<'_>,
+    ) -> Result<Performed, ActionError> {
+        let backups = self.call(list, watch)?.backups;
+        let newest = backups.iter().filter(|backup| backup.counts()).max_by_key(|one| one.number());
+        match newest {
+            Some(newest) => {
+                Ok(format!("the newest backup is {}, of {}", newest.id, newest.created_at).into())
+            }
+            None => self.program(capture, watch),
         }
     }
 
@@ -477,6 +494,9 @@ impl Execute for Executor<'_> {
             }
             Action::RequireRehearsal { list, rehearsed } => {
                 self.require_rehearsal(list, rehearsed, watch)?
+            }
+            Action::EnsureBackup { list, capture } => {
+                return self.ensure_backup(list, capture, watch);
             }
             Action::SetConfig => {
                 let change = self.platform.set_config(&self.variables)?;

@@ -348,6 +348,12 @@ impl Platform for LocalPlatform {
         Ok(self.releases.remove_old(keep)?)
     }
 
+    fn previous(&self) -> Result<Option<ReleaseId>, PlatformError> {
+        let current = self.releases.current()?;
+        let before = current.and_then(|current| self.releases.before(current));
+        Ok(before.filter(|before| self.releases.folder_of(*before).is_dir()))
+    }
+
     fn serving(&self) -> Option<ReleaseId> {
         self.running()
     }

@@ -72,6 +72,13 @@ pub trait Platform {
     /// Fails where a release cannot be removed.
     fn remove_old_releases(&mut self, keep: usize) -> Result<Vec<ReleaseId>, PlatformError>;
 
+    /// The release that served before the current one, where it is still there.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the platform cannot say.
+    fn previous(&self) -> Result<Option<ReleaseId>, PlatformError>;
+
     /// The release whose app is running, as far as can be told.
     fn serving(&self) -> Option<ReleaseId>;
 }

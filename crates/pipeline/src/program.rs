@@ -334,7 +334,7 @@ fn understand(
     output.warnings = checks.into_iter().filter_map(|check| check.tell(&warned)).collect();
     match purpose {
         Purpose::Look | Purpose::ChangeDatabase => {}
-        Purpose::Rehearse => output.document = Some(document),
+        Purpose::Answer => output.document = Some(document),
         Purpose::ListBackups => output.backups = part::<Backups>(&document)?.backups,
         Purpose::Restore => output.backup = Some(part::<Restored>(&document)?.plan.target.label),
         Purpose::CheckSchema => {

@@ -182,6 +182,13 @@ pub enum Action {
         /// The newest rehearsal of the artifact that went well.
         rehearsed: Rehearsed,
     },
+    /// Takes a backup where there is none.
+    EnsureBackup {
+        /// Lists the backups.
+        list: ProgramCall,
+        /// Takes one.
+        capture: ProgramCall,
+    },
     /// Sets the plan's variables where they differ.
     SetConfig,
     /// Puts the artifact on the platform as a release that does not serve yet.
@@ -253,8 +260,8 @@ pub enum Purpose {
     ListBackups,
     /// It restores a backup, which it names.
     Restore,
-    /// It rehearses on a scratch database: its whole answer is kept for the report.
-    Rehearse,
+    /// Its whole answer is wanted. Whatever it changes is no part of the environment.
+    Answer,
 }
 
 impl fmt::Display for Action {
@@ -273,6 +280,9 @@ impl fmt::Display for Action {
                     f,
                     "{list}: no verified backup may be newer than {backup} of rehearsal {run}"
                 )
+            }
+            Self::EnsureBackup { list, capture } => {
+                write!(f, "{list}: where there is no good one, {capture}")
             }
             Self::SetConfig => f.write_str("set the variables that differ"),
             Self::Install(release) => write!(f, "unpack the artifact as release {release}"),

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod deploy;
+mod deployments;
 mod flags;
 mod guide;
 mod production;
 mod project;
 mod real;
+mod rehearse;
+mod resume;
+mod rollback;
 mod telling;
 mod workflows;

@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -36,6 +36,13 @@ pub(crate) struct Project {
     pub(crate) production_port: u16,
 }
 
+/// What the scripts say of backups.
+const BACKUPS: &str = r#"case "$*" in
+*list*) echo '{"summary":"1 backup","backups":[{"id":"b001","kind":"before-deploy","release":"0001","created_at":"2026-01-01T00:00:00Z","verified":{}}]}';;
+*) echo '{"summary":"backup b001 of 1 kB","id":"b001"}';;
+esac"#;
+const ROLLBACK: &str = r#"{"summary":"restored b001","plan":{"target":{"label":"b001","release":"0002","pending_migrations":1},"losses":[{"table":"users","now":5,"then":3}],"minutes_since":7}}"#;
+
 impl Project {
     /// A project whose programs are scripts that answer as programs do.
     pub(crate) fn with_scripts() -> Self {
@@ -50,16 +57,16 @@ impl Project {
         project.write_environments();
         for (program, summary) in [
             ("import-tool-access", "18 facts added"),
-            ("rollback-migration", "restored"),
             ("smoke-tests", "6 of 6 passed"),
+            ("sync-tools", "nothing to change"),
             ("verify-migration", "8 of 8 checks passed"),
         ] {
             project.program(program, &answer(summary));
         }
         let touch = "touch \"${DATABASE_URL#sqlite:}\"";
         project.migrate(&format!("{touch}\n{}", answer("6 migrations applied")));
-        project
-            .program("backup-database", r#"echo '{"summary":"backup b001 of 1 kB","id":"b001"}'"#);
+        project.program("backup-database", BACKUPS);
+        project.program("rollback-migration", &format!("echo '{ROLLBACK}'"));
         project.program("omnitool", &project.omnitool(&project.serve()));
         project
     }
@@ -114,7 +121,11 @@ impl Project {
     /// Writes a `migrate-db` that migrates with `script`.
     pub(crate) fn migrate(&self, script: &str) {
         let status = answer("6 applied, 0 pending");
-        let script = format!("case \"$*\" in\n*--status*) {status};;\n*) {script};;\nesac");
+        let down = "echo 'Will revert: 2026_phone'; echo 'Will be lost: 3 phone numbers'; exit 1";
+        let script = format!(
+            "case \"$*\" in\n*--status*) {status};;\n*--confirm*) {};;\n*--down*) {down};;\n*) {script};;\nesac",
+            answer("1 migration reverted")
+        );
         self.program("migrate-db", &script);
     }
 
@@ -186,6 +197,20 @@ impl Project {
     pub(crate) fn deploy(&self, arguments: &[&str]) -> Output {
         let all: Vec<&str> = ["deploy-staging"].iter().chain(arguments).copied().collect();
         self.xtask(&self.with_programs(&all))
+    }
+
+    /// Writes a hook.
+    pub(crate) fn hook(&self, name: &str, script: &str) {
+        write_program(&self.root().join(".omnitool/hooks").join(name), script);
+    }
+
+    /// Starts a command with the project's programs; production takes none.
+    pub(crate) fn spawn(&self, arguments: &[&str], stdout: Stdio) -> Child {
+        let arguments = match arguments.first() {
+            Some(&"deploy-production") => arguments.to_vec(),
+            _ => self.with_programs(arguments),
+        };
+        self.command(&arguments).stdout(stdout).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Runs a command in a process group of its own, interrupts the group once `ready`, and waits.

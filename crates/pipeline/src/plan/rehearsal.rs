@@ -1,6 +1,6 @@
 //! The plan that tries a release's changes on a copy of the database that nobody sees.
 
-use super::{call, step, summary};
+use super::{call, step};
 use crate::{
     Action, DatabaseState, Place, Plan, ProgramCall, Purpose, ReleaseId, Settings, Site, Situation,
     StepId, Task, Todo,
@@ -27,7 +27,7 @@ impl Plan {
     ) -> Self {
         let RehearsalOptions { artifact, backup } = options;
         let there = Place::Artifact;
-        let kept = |call: ProgramCall| ProgramCall { purpose: Purpose::Rehearse, ..call };
+        let kept = |call: ProgramCall| ProgramCall { purpose: Purpose::Answer, ..call };
         let restore = match situation.database {
             DatabaseState::Missing => Todo::Skip(format!(
                 "{} has no database yet, so an empty one it is",
@@ -37,14 +37,31 @@ impl Plan {
                 Todo::Run(vec![Action::Program(scratch.restore(there, backup.as_deref()))])
             }
         };
+        // The backups are the live database's, everything else is the scratch one's.
+        let of_live = |call: ProgramCall| ProgramCall { variables: live.variables(), ..call };
+        let backup = match situation.database {
+            DatabaseState::Missing => Todo::Skip("there is no database yet".to_owned()),
+            DatabaseState::Present => Todo::Run(vec![Action::EnsureBackup {
+                list: of_live(live.list_backups(there)),
+                capture: of_live(live.take_manual_backup(there)),
+            }]),
+        };
         let steps = vec![
             step(
                 StepId::Build,
                 "use the artifact that passed staging",
                 Todo::Run(vec![Action::UseArtifact(artifact)]),
             ),
+            step(StepId::Backup, "make sure that there is a backup", backup),
             step(StepId::Restore, "make a scratch database from the newest backup", restore),
-            call(StepId::Migrate, "migrate it", kept(scratch.migrate(there))),
+            step(
+                StepId::Migrate,
+                "migrate it, and say how long each migration took",
+                Todo::Run(vec![
+                    Action::Program(kept(scratch.migrate(there))),
+                    Action::Program(kept(scratch.check_schema(there))),
+                ]),
+            ),
             call(StepId::SyncTools, "sync the tools once more", kept(scratch.sync_tools(there))),
             call(
                 StepId::PlanAccess,
@@ -57,7 +74,6 @@ impl Plan {
                 kept(scratch.import_access(there)),
             ),
             call(StepId::Verify, "check the database", kept(scratch.verify(there))),
-            summary(),
         ];
         let release = ReleaseId::after(situation.newest);
         Self {

@@ -1,7 +1,10 @@
 //! The plans that go back.
 
 use super::{call, step, summary};
-use crate::{Action, Hook, Place, Plan, ReleaseId, Settings, Site, Situation, StepId, Task, Todo};
+use crate::{
+    Action, Hook, OnFailure, Place, Plan, ReleaseId, Settings, Site, Situation, Step, StepId, Task,
+    Todo,
+};
 
 /// What goes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,11 @@ impl Plan {
             // The checks are those of the newest code, whose schema this is no more.
             RollbackChoice::Schema { .. } => {}
             RollbackChoice::Data { .. } => {
-                steps.push(call(StepId::Verify, "check the database", site.verify(place)));
+                // A backup from before a migration is one whose schema these checks do not expect.
+                steps.push(Step {
+                    on_failure: OnFailure::Warn,
+                    ..call(StepId::Verify, "check the database", site.verify(place))
+                });
             }
         }
         steps.push(summary());

@@ -1,0 +1,213 @@
+//! `cargo xtask rehearse production`.
+
+use std::{
+    env,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use fs_err as fs;
+use omnitool_cli::{Failure, Outcome, print, write_atomically};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_pipeline::{
+    Aftermath, LocalPlatform, Plan, RehearsalOptions, RunReport, Site, StepOutcome, StepReport,
+    Task,
+};
+use serde::Serialize;
+
+use crate::{
+    deploy::{
+        gate,
+        session::{Ran, Session},
+        stopped,
+    },
+    project::Project,
+    terminal::{heading, seconds},
+};
+
+/// Names an empty PostgreSQL database to rehearse in, where production's is one. A variable, since it may hold a password.
+const SCRATCH_URL: &str = "OMNITOOL_REHEARSAL_DATABASE_URL";
+
+/// The flags of `cargo xtask rehearse`.
+#[derive(Args, Debug)]
+pub(crate) struct RehearseArgs {
+    /// The environment: production
+    #[arg(value_parser = ["production"])]
+    environment: String,
+
+    /// Rehearse on this backup [default: the newest verified one; where there is none, one is taken]
+    #[arg(long, value_name = "ID")]
+    backup: Option<String>,
+
+    /// Wait while another run holds the environment, at most this many seconds [default: as long as it takes]
+    #[arg(long, value_name = "SECONDS", require_equals = true)]
+    wait: Option<Option<u64>>,
+}
+
+/// Why nothing was rehearsed.
+#[derive(Debug, thiserror::Error)]
+enum RehearseError {
+    #[error("the project is no git working copy, so nobody could say what is rehearsed")]
+    NoCommit,
+    #[error("no staging run has passed with commit {commit} or one with the same files")]
+    NotStaged { commit: String },
+    #[error(
+        "production's database is on PostgreSQL, and {SCRATCH_URL} names no empty database to rehearse in"
+    )]
+    NoScratch,
+    #[error("{SCRATCH_URL} names production's own database")]
+    Live,
+}
+
+/// All that a rehearsal found, as a file for programs and for whoever looks closer. It may hold personal data.
+#[derive(Serialize)]
+struct Report<'a> {
+    format: &'static str,
+    version: u32,
+    run: &'a str,
+    passed: bool,
+    artifact: &'a str,
+    backup: Option<&'a str>,
+    duration_ms: u128,
+    steps: Vec<StepTimes<'a>>,
+    /// What each program answered, in order: migrations with their times, the access plan, every finding.
+    answers: Vec<Answer<'a>>,
+}
+
+#[derive(Serialize)]
+struct StepTimes<'a> {
+    step: &'static str,
+    outcome: &'a StepOutcome,
+    duration_ms: u128,
+    evidence: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    program: &'static str,
+    answer: &'a serde_json::Value,
+}
+
+/// A folder for the scratch database, which goes whatever happens.
+struct Scratch {
+    folder: PathBuf,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What could not be removed is removed by the next rehearsal.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Scratch {
+    /// The folder, and nothing of rehearsals that died: they hold a copy of production's data.
+    fn make(environment: &Path) -> Result<Self, Failure> {
+        let folder = environment.join("rehearsals/scratch");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let scratch = Self { folder };
+        fs::set_permissions(&scratch.folder, std::fs::Permissions::from_mode(0o700))?;
+        Ok(scratch)
+    }
+}
+
+/// Rehearses, and says what was found.
+pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Failure> {
+    let live = project.site(EnvironmentName::Production)?;
+    let artifact = artifact(project)?;
+    let session =
+        Session::begin(project, &live, args.wait.map(|limit| limit.map(Duration::from_secs)))?;
+    let situation = session.look()?;
+    let environment = LocalPlatform::folder(project.root(), &live);
+    let scratch = Scratch::make(&environment)?;
+    let site = Site { database_url: scratch_url(&live, &scratch)?, ..live.clone() };
+    let options = RehearsalOptions { artifact: artifact.clone(), backup: args.backup.clone() };
+    let plan = Plan::rehearsal(&live, &site, &situation, options);
+    print(&format!("{}\n\n", plan.heading()))?;
+    let ran = session.run(&plan, None, &project.artifacts().join(&artifact).join("bin"))?;
+    drop(scratch);
+
+    let file = environment.join("rehearsals").join(format!("{}.json", ran.id));
+    write_report(&file, &artifact, &ran)?;
+    let Ran { report: RunReport { failure, duration, steps }, places, .. } = ran;
+    let took = seconds(duration);
+    let text = match &failure {
+        None => format!("The rehearsal went well, in {took}"),
+        Some(_) => format!("The rehearsal stopped after {took}; production was not touched"),
+    };
+    let warned = steps.iter().filter(|step| matches!(step.outcome, StepOutcome::Warned { .. }));
+    print(&format!(
+        "{}  {:<10} {}\n  {:<10} {}\n{places}",
+        heading(&text),
+        "findings",
+        warned.count() + usize::from(failure.is_some()),
+        "report",
+        project.shown(&file)
+    ))?;
+    failure.map_or(Ok(Outcome::Done), |failure| Err(stopped(Task::Rehearsal, failure)))
+}
+
+/// The artifact that a deployment to production would release.
+fn artifact(project: &Project) -> Result<String, Failure> {
+    let Some(revision) = project.revision() else {
+        return Err(
+            Failure::refused(RehearseError::NoCommit).hint("rehearse in a clone of the repository")
+        );
+    };
+    let commit = revision.commit.get(..10).unwrap_or(&revision.commit).to_owned();
+    match gate::staged(project, &revision)? {
+        Some(staged) if staged.found => Ok(staged.artifact),
+        _ => Err(Failure::refused(RehearseError::NotStaged { commit })
+            .hint("cargo xtask deploy-staging")),
+    }
+}
+
+fn scratch_url(live: &Site, scratch: &Scratch) -> Result<DatabaseUrl, Failure> {
+    if live.database_url.sqlite_path().is_some() {
+        return Ok(DatabaseUrl::sqlite(&scratch.folder.join("omnitool.db")));
+    }
+    let Ok(url) = env::var(SCRATCH_URL) else {
+        return Err(Failure::refused(RehearseError::NoScratch).hint(format!(
+            "create a database (createdb omnitool_rehearsal) and set {SCRATCH_URL} to its URL; its content is replaced"
+        )));
+    };
+    let url: DatabaseUrl = url.parse().map_err(Failure::refused)?;
+    if url.expose() == live.database_url.expose() {
+        return Err(Failure::refused(RehearseError::Live)
+            .hint("name another database; nothing was changed"));
+    }
+    Ok(url)
+}
+
+fn write_report(file: &Path, artifact: &str, ran: &Ran) -> Result<(), Failure> {
+    let Ran { id, report, aftermath, .. } = ran;
+    let RunReport { steps, failure, duration } = report;
+    let Aftermath { backup, documents, .. } = aftermath;
+    let report = Report {
+        format: "omnitool.rehearsal",
+        version: 1,
+        run: id,
+        passed: failure.is_none(),
+        artifact,
+        backup: backup.as_deref(),
+        duration_ms: duration.as_millis(),
+        steps: steps
+            .iter()
+            .map(|StepReport { id, outcome, duration, evidence }| StepTimes {
+                step: id.as_str(),
+                outcome,
+                duration_ms: duration.as_millis(),
+                evidence,
+            })
+            .collect(),
+        answers: documents.iter().map(|(program, answer)| Answer { program, answer }).collect(),
+    };
+    let mut text = serde_json::to_vec_pretty(&report)?;
+    text.push(b'\n');
+    Ok(write_atomically(file, |out| out.write_all(&text))?)
+}

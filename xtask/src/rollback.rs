@@ -1,0 +1,338 @@
+//! `cargo xtask rollback`.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use clap::Args;
+use omnitool_cli::{Failure, Outcome, confirm_phrase, print};
+use omnitool_environment::EnvironmentName;
+use omnitool_pipeline::{
+    LocalPlatform, Place, Plan, Platform as _, ProgramCall, Purpose, ReleaseId, RollbackChoice,
+    Site, Situation, Stream, Watch,
+};
+use serde::Deserialize;
+
+use crate::{
+    deploy::{finish, hooks, session::Session},
+    project::Project,
+    terminal::heading,
+};
+
+/// The flags of `cargo xtask rollback`.
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArgs {
+    /// The environment: staging or production
+    environment: EnvironmentName,
+
+    /// Let the release that served before serve again
+    #[arg(long, group = "choice")]
+    code: bool,
+
+    /// Undo the migrations that the release before does not know
+    #[arg(long, group = "choice")]
+    schema: bool,
+
+    /// Put the database back to a backup
+    #[arg(long, group = "choice")]
+    data: bool,
+
+    /// With --schema: undo this many migrations instead
+    #[arg(long, value_name = "N", requires = "schema", value_parser = clap::value_parser!(u16).range(1..))]
+    migrations: Option<u16>,
+
+    /// With --data: this backup [default: the newest verified one]
+    #[arg(long, value_name = "ID", requires = "data")]
+    backup: Option<String>,
+
+    /// The confirmation that is else typed, such as "ROLLBACK PRODUCTION"
+    #[arg(long, value_name = "PHRASE")]
+    confirm: Option<String>,
+
+    /// Wait while another run holds the environment, at most this many seconds [default: as long as it takes]
+    #[arg(long, value_name = "SECONDS", require_equals = true)]
+    wait: Option<Option<u64>>,
+}
+
+/// There is nothing to go back from.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no release of {environment} on this machine")]
+struct NoReleaseError {
+    environment: EnvironmentName,
+}
+
+/// What was chosen cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} of {environment} cannot be rolled back: {reason}")]
+struct ImpossibleError {
+    what: &'static str,
+    environment: EnvironmentName,
+    reason: String,
+}
+
+/// One way back.
+struct Way {
+    what: &'static str,
+    choice: Result<RollbackChoice, String>,
+    /// What is lost, line by line.
+    loses: Vec<String>,
+}
+
+/// Looks at an environment for what the ways back would lose.
+struct Looking<'a> {
+    site: &'a Site,
+    platform: LocalPlatform,
+    current: ReleaseId,
+    previous: Option<ReleaseId>,
+    folder: PathBuf,
+}
+
+/// Says what each way back loses, and goes the chosen one.
+pub(crate) fn run(project: &Project, args: &RollbackArgs) -> Result<Outcome, Failure> {
+    let environment = args.environment;
+    if environment == EnvironmentName::Local {
+        return Err(Failure::usage(
+            "there are no releases of local; see migrate-db --down and rollback-migration",
+        ));
+    }
+    let site = project.site(environment)?;
+    let session =
+        Session::begin(project, &site, args.wait.map(|limit| limit.map(Duration::from_secs)))?;
+    let situation = session.look()?;
+    let Some(current) = situation.serving.or(situation.newest) else {
+        return Err(Failure::refused(NoReleaseError { environment })
+            .hint(format!("deploy one: cargo xtask deploy-{environment}")));
+    };
+    let platform = LocalPlatform::new(&site)?;
+    let previous = platform.previous()?;
+    let folder = LocalPlatform::folder(project.root(), &site);
+    let mut looking = Looking { site: &site, platform, current, previous, folder };
+    let ways =
+        [looking.code(), looking.schema(args.migrations), looking.data(args.backup.as_deref())];
+    print(&shown(environment, &situation, &ways))?;
+    let chosen =
+        [args.code, args.schema, args.data].into_iter().zip(ways).find(|(wanted, _)| *wanted);
+    let Some((_, Way { what, choice, loses: _ })) = chosen else {
+        print("\nNothing was changed. Choose one with --code, --schema or --data.\n")?;
+        return Ok(Outcome::Done);
+    };
+    let choice = choice.map_err(|reason| {
+        Failure::refused(ImpossibleError { what, environment, reason }).hint("nothing was changed")
+    })?;
+    let phrase = format!("ROLLBACK {}", environment.as_str().to_uppercase());
+    confirm_phrase(&phrase, args.confirm.as_deref())
+        .map_err(|error| Failure::refused(error).hint("nothing was changed"))?;
+    let hooks = hooks(project)?;
+    let plan = Plan::rollback(&site, &situation, &choice, Place::Release(current), &hooks);
+    let programs = looking.folder.join("current/bin");
+    print(&format!("\n{}\n\n", plan.heading()))?;
+    let ran = session.run(&plan, None, &programs)?;
+    finish(&plan, ran, &programs)
+}
+
+fn shown(environment: EnvironmentName, situation: &Situation, ways: &[Way]) -> String {
+    let mut text = match situation.serving {
+        Some(serving) => {
+            format!("Release {serving} of {environment} serves. What each way back would lose:\n")
+        }
+        None => format!("Nothing of {environment} serves. What each way back would lose:\n"),
+    };
+    for Way { what, choice, loses } in ways {
+        let does = match choice {
+            Ok(RollbackChoice::Code { to }) => format!("release {to} serves again"),
+            Ok(RollbackChoice::Schema { count: 1 }) => "the newest migration is undone".to_owned(),
+            Ok(RollbackChoice::Schema { count }) => {
+                format!("the newest {count} migrations are undone")
+            }
+            Ok(RollbackChoice::Data { backup }) => {
+                format!(
+                    "the database is put back to {}",
+                    backup.as_deref().unwrap_or("the newest backup")
+                )
+            }
+            Err(reason) => format!("not possible: {reason}"),
+        };
+        text.push_str(&heading(&format!("--{what}: {does}")));
+        for line in loses {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text
+}
+
+/// What `migrate-db --status` says.
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    unknown: Vec<String>,
+}
+
+/// What `rollback-migration --dry-run` says.
+#[derive(Deserialize)]
+struct DataPlan {
+    plan: DataPlanDetails,
+}
+
+#[derive(Deserialize)]
+struct DataPlanDetails {
+    target: DataTarget,
+    #[serde(default)]
+    losses: Vec<TableLoss>,
+    minutes_since: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct DataTarget {
+    label: String,
+    release: Option<String>,
+    #[serde(default)]
+    pending_migrations: usize,
+}
+
+#[derive(Deserialize)]
+struct TableLoss {
+    table: String,
+    now: Option<u64>,
+    then: Option<u64>,
+}
+
+impl Looking<'_> {
+    /// The migrations of the database that the release before the current one does not know.
+    fn unknown_to_previous(&mut self) -> Result<(ReleaseId, Vec<String>), String> {
+        let previous = self
+            .previous
+            .ok_or_else(|| format!("no release served before release {}", self.current))?;
+        let call = self.site.check_schema(Place::Release(previous));
+        let status: Status = self.ask(previous, call)?;
+        Ok((previous, status.unknown))
+    }
+
+    fn code(&mut self) -> Way {
+        let what = "code";
+        match self.unknown_to_previous() {
+            Err(reason) if self.previous.is_none() => {
+                Way { what, choice: Err(reason), loses: vec![] }
+            }
+            Err(reason) => {
+                let loses =
+                    vec![format!("its programs do not say whether they know the schema: {reason}")];
+                let to = self.previous.unwrap_or(self.current);
+                Way { what, choice: Ok(RollbackChoice::Code { to }), loses }
+            }
+            Ok((to, unknown)) => {
+                let mut loses = vec![format!("what release {} brought; no data", self.current)];
+                if !unknown.is_empty() {
+                    loses.push(format!(
+                        "release {to} then works with a newer schema, without knowing {}",
+                        unknown.join(", ")
+                    ));
+                }
+                Way { what, choice: Ok(RollbackChoice::Code { to }), loses }
+            }
+        }
+    }
+
+    fn schema(&mut self, wanted: Option<u16>) -> Way {
+        let what = "schema";
+        let count =
+            match wanted {
+                Some(count) => Ok(count),
+                None => self.unknown_to_previous().and_then(|(previous, unknown)| {
+                    match u16::try_from(unknown.len()) {
+                        Ok(0) => {
+                            Err(format!("release {previous} knows every migration of the database"))
+                        }
+                        Ok(count) => Ok(count),
+                        Err(_) => Err("too many migrations".to_owned()),
+                    }
+                }),
+            };
+        match count.and_then(|count| Ok((count, self.lost_by_reverting(count)?))) {
+            Err(reason) => Way { what, choice: Err(reason), loses: vec![] },
+            Ok((count, mut loses)) => {
+                loses.push(format!(
+                    "release {} may not work with it: roll back the code first",
+                    self.current
+                ));
+                Way { what, choice: Ok(RollbackChoice::Schema { count }), loses }
+            }
+        }
+    }
+
+    /// What `migrate-db --down` says before it asks. Nobody answers, so it does nothing.
+    fn lost_by_reverting(&self, count: u16) -> Result<Vec<String>, String> {
+        let release = self.folder.join("releases").join(self.current.to_string());
+        let mut command = Command::new(release.join("bin/migrate-db"));
+        command
+            .args(["--env", self.site.environment.as_str(), "--down", &count.to_string()])
+            .current_dir(&release)
+            .envs(
+                self.site
+                    .variables()
+                    .iter()
+                    .map(|one| (one.name().to_owned(), one.expose().to_owned())),
+            )
+            .stdin(Stdio::null());
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines: Vec<String> =
+            text.lines().filter(|line| line.starts_with("Will ")).map(ToOwned::to_owned).collect();
+        if lines.is_empty() {
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(errors.lines().next().unwrap_or("migrate-db says nothing").to_owned());
+        }
+        Ok(lines)
+    }
+
+    fn data(&mut self, backup: Option<&str>) -> Way {
+        let what = "data";
+        let place = Place::Release(self.current);
+        let mut call = self.site.plan_restore(place);
+        call.arguments
+            .extend(backup.iter().flat_map(|id| ["--backup".to_owned(), (*id).to_owned()]));
+        match self.ask::<DataPlan>(self.current, call) {
+            Err(reason) => Way { what, choice: Err(reason), loses: vec![] },
+            Ok(DataPlan { plan }) => {
+                let DataPlanDetails { target, losses, minutes_since } = plan;
+                let mut loses = Vec::new();
+                if let Some(minutes) = minutes_since {
+                    loses.push(format!("what was written in the last {minutes} minutes"));
+                }
+                for TableLoss { table, now, then } in losses {
+                    let count = |rows: Option<u64>| {
+                        rows.map_or_else(|| "no table".to_owned(), |rows| rows.to_string())
+                    };
+                    loses.push(format!("{table}: {} rows now, {} then", count(now), count(then)));
+                }
+                if target.pending_migrations > 0 {
+                    loses.push(format!(
+                        "its schema is older by {} migrations; it was taken before release {}",
+                        target.pending_migrations,
+                        target.release.as_deref().unwrap_or("(unknown)")
+                    ));
+                }
+                Way { what, choice: Ok(RollbackChoice::Data { backup: Some(target.label) }), loses }
+            }
+        }
+    }
+
+    /// Runs a program of `release` that only looks.
+    fn ask<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        release: ReleaseId,
+        call: ProgramCall,
+    ) -> Result<T, String> {
+        let variables = self.site.variables();
+        let call = ProgramCall { purpose: Purpose::Answer, variables, ..call };
+        let mut ignore = |_: Stream, _: &str| {};
+        let mut watch = Watch::new(&|| false, &mut ignore);
+        let output = self
+            .platform
+            .run_program(release, &call, &mut watch)
+            .map_err(|error| error.to_string())?;
+        serde_json::from_value(output.document.unwrap_or_default())
+            .map_err(|error| format!("{} answers something else: {error}", call.program))
+    }
+}
