@@ -54,7 +54,6 @@ pub(crate) struct Args {
     access_files: PathBuf,
 
     /// The folder with the journals of deployments [default: .omnitool/ENV/runs]
-    #[expect(clippy::doc_markdown, reason = "shown as help")]
     #[arg(long, value_name = "DIR")]
     journals: Option<PathBuf>,
 

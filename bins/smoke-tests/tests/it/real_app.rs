@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use omnitool_database::schema::user_session;
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{TestDatabase, fixture, on_both_databases};
-use omnitool_web::{App, Front, NewUser, Password, Role, Server, Settings, create_user};
+use omnitool_web::{App, NewUser, Password, Role, Server, Settings, create_user};
 
 use crate::{json, program, text};
 
@@ -24,12 +24,7 @@ struct Running {
 
 impl Running {
     fn start(db: &TestDatabase) -> Self {
-        let settings = Settings {
-            environment: EnvironmentName::Local,
-            release: "0007".to_owned(),
-            database_url: db.url().clone(),
-            front: Front::Nothing,
-        };
+        let settings = Settings::new(EnvironmentName::Local, "0007", db.url().clone());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (ready, wait) = mpsc::channel();
         let thread = std::thread::spawn(move || {
