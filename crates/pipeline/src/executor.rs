@@ -527,12 +527,14 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Runs `command` and takes the last line that it printed as what it did.
+/// Runs `command` and takes the last line that it printed, else logged, as what it did.
 fn run_command(command: &CommandLine, watch: &mut Watch<'_>) -> Result<String, ActionError> {
-    let Finished { status, stdout: _, stderr_tail } =
+    let Finished { status, stdout, stderr_tail } =
         process::run(command, Stdout::Report, None, watch)?;
     if status.success() {
-        let last = stderr_tail.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
+        let said = String::from_utf8_lossy(&stdout);
+        let logged = stderr_tail.iter().rev().map(|line| line.trim());
+        let last = [said.trim()].into_iter().chain(logged).find(|line| !line.is_empty());
         Ok(last.unwrap_or("done").to_owned())
     } else {
         Err(ActionError::CommandFailed {

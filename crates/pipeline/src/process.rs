@@ -70,7 +70,7 @@ pub(crate) enum Stdout {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
-    /// Empty with [`Stdout::Report`].
+    /// With [`Stdout::Report`], only its last line that says something, without secrets.
     pub(crate) stdout: Vec<u8>,
     /// The last lines of stderr.
     pub(crate) stderr_tail: Vec<String>,
@@ -111,6 +111,8 @@ pub(crate) fn run(
                         tail.remove(0);
                     }
                     tail.push(text);
+                } else if !text.trim().is_empty() {
+                    kept = text.into_bytes();
                 }
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}

@@ -11,19 +11,25 @@ fn help_names_every_command() {
     Usage: cargo xtask [OPTIONS] <COMMAND>
 
     Commands:
-      deploy-staging     Put a new release on staging: the whole pipeline, in order
-      deploy-production  Put the release that passed staging on production: the whole pipeline, in order
-      dev                Serve the app with demo data from this working copy, until Ctrl-C
-      stop               Stop an environment's app on this machine
-      test               Run all tests, with a PostgreSQL server
-      bench              Measure the programs beside the raw limits
-      new-migration      Make the files of a new migration, for both dialects
-      lint-migrations    Check that PostgreSQL's migrations neither block the app nor break the release
-                         that still serves
-      lint-workflows     Check that the workflows are valid and safe, and their scripts sound
-      ci                 Run what must hold before a change lands: format, lints, docs, dependency
-                         arrows, tests
-      help               Print this message or the help of the given subcommand(s)
+      deploy-staging      Put a new release on staging: the whole pipeline, in order
+      deploy-production   Put the release that passed staging on production: the whole pipeline, in
+                          order
+      rehearse            Try on a copy of production's newest backup what a deployment would do to it
+      rollback            Go back: say what code, schema and data would each lose, and do the one that
+                          is chosen
+      deployments         Show runs: all, one, or how two differ
+      dev                 Serve the app with demo data from this working copy, until Ctrl-C
+      stop                Stop an environment's app on this machine
+      test                Run all tests, with a PostgreSQL server
+      bench               Measure the programs beside the raw limits
+      new-migration       Make the files of a new migration, for both dialects
+      lint-migrations     Check that PostgreSQL's migrations neither block the app nor break the release
+                          that still serves
+      lint-workflows      Check that the workflows are valid and safe, and their scripts sound
+      heroku-conformance  Prove the emulated Heroku by Heroku's own command line tool, where Node.js is
+      ci                  Run what must hold before a change lands: format, lints, docs, dependency
+                          arrows, tests
+      help                Print this message or the help of the given subcommand(s)
 
     Options:
           --root <DIR>  The project's root [default: where this program was built]

@@ -327,6 +327,9 @@ fn normal_word(word: &str) -> String {
     if is_hash {
         return "HASH".to_owned();
     }
+    if let Some((folder, _)) = word.split_once("/rehearsals/") {
+        return format!("{folder}/rehearsals/RUN.json");
+    }
     if let Some((folder, file)) = word.split_once("/runs/") {
         let extension = if file.contains(".html") { "html" } else { "jsonl" };
         return format!("{folder}/runs/RUN.{extension}");

@@ -27,7 +27,28 @@ fn production_needs_a_rehearsal_of_this_artifact_on_the_newest_backup() {
 
     let output = project.xtask(&["rehearse", "production"]);
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
-    insta::assert_snapshot!(project.normal(&stdout(&output)), @r"");
+    insta::assert_snapshot!(project.normal(&stdout(&output)), @r"
+    Rehearse release 0002 of production on a copy of its database
+
+    done  build            N.N s  artifact HASH as it is, N.N MB, commit HASH
+    done  backup           N.N s  the newest backup is b001, of 2026-01-01 00:00:00 UTC
+    done  restore          N.N s  restored b001
+    done  migrate          N.N s  N migrations applied
+                                  N applied, 0 pending
+    done  sync-tools       N.N s  nothing to change
+    done  plan-access      N.N s  N facts added
+    done  import-access    N.N s  N facts added
+    done  verify           N.N s  N of N checks passed
+
+    The rehearsal went well, in N.N s
+      findings   0
+      report     .omnitool/production/rehearsals/RUN.json
+
+    Where to look
+      log        .omnitool/production/app.log
+      journal    .omnitool/production/runs/RUN.jsonl
+      report     .omnitool/production/runs/RUN.html
+    ");
     let folder = project.root().join(".omnitool/production/rehearsals");
     let reports: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -51,7 +72,12 @@ fn production_needs_a_rehearsal_of_this_artifact_on_the_newest_backup() {
     crate::project::write_program(&program, newer);
     let refused = project.deploy_production(&[]);
     assert_eq!(refused.status.code(), Some(1));
-    insta::assert_snapshot!(project.normal(&stderr(&refused)), @r"");
+    insta::assert_snapshot!(project.normal(&stderr(&refused)), @r"
+    error: the deployment stopped in the step safety-gate
+      caused by: backup b002 is newer than b001, which rehearsal RUN of this artifact was made on
+
+    hint: run `cargo xtask rehearse production` and deploy again; nothing was changed
+    ");
     crate::project::write_program(&program, before.trim_start_matches("#!/bin/sh\n"));
 
     let output = project.deploy_production(&[]);

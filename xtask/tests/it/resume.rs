@@ -7,8 +7,12 @@ use crate::project::{Project, answer, eventually, stderr, stdout};
 /// Kills a deployment as soon as `program` runs, as a machine that stops does.
 fn kill_in(project: &Project, arguments: &[&str], program: &str) {
     let marker = project.root().join("state");
-    let wait =
-        format!("touch {0}; while [ -e {0} ]; do sleep 0.01; done; exit 1", marker.display());
+    let over = project.root().join(".omnitool/over");
+    let wait = format!(
+        "[ ! -e {1} ] || exit 1; touch {0}; while [ -e {0} ]; do sleep 0.01; done; exit 1",
+        marker.display(),
+        over.display()
+    );
     match program {
         "migrate-db" => project.migrate(&wait),
         _ => project.program(program, &wait),
@@ -17,6 +21,7 @@ fn kill_in(project: &Project, arguments: &[&str], program: &str) {
     eventually(|| marker.exists());
     child.kill().unwrap();
     child.wait().unwrap();
+    fs::write(over, "").unwrap();
     fs::remove_file(marker).unwrap();
 }
 
@@ -35,7 +40,17 @@ fn a_killed_deployment_goes_on_after_its_last_good_step() {
     assert_eq!(output.status.code(), Some(1), "the release's migrate-db waits no more and fails");
     // The release that is on its way has the program that it has; only a new one has another.
     let text = project.normal(&stdout(&output));
-    insta::assert_snapshot!(text.lines().take(9).collect::<Vec<_>>().join("\n"), @r"");
+    insta::assert_snapshot!(text.lines().take(9).collect::<Vec<_>>().join("\n"), @r"
+    Deploying release 0002 to staging on the local platform, over release 0001
+    This continues run RUN
+
+    skip  tests                -  not asked for with --tests
+    kept  build                -  artifact HASH packed, N.N MB, commit HASH
+                                  N applied, 0 pending
+    kept  backup               -  backup b001 of N kB
+    skip  refresh              -  not asked for with --refresh-data
+    done  config           N.N s  nothing to set, N unchanged
+    ");
     project.migrate(&answer("nothing to migrate"));
     let output = project.deploy(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -51,12 +66,50 @@ fn a_deployment_killed_in_a_check_goes_on_and_ends_as_any_other() {
     // What holds the lock is the process, and that is gone.
     let output = project.deploy(&["--resume"]);
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
-    insta::assert_snapshot!(project.normal(&stdout(&output)), @r"");
+    insta::assert_snapshot!(project.normal(&stdout(&output)), @r"
+    Deploying release 0001 to staging on the local platform, where nothing serves
+    This continues run RUN
+
+    skip  tests                -  not asked for with --tests
+    kept  build                -  artifact HASH packed, N.N MB, commit HASH
+    skip  backup               -  there is no database yet
+    skip  refresh              -  not asked for with --refresh-data
+    done  config           N.N s  nothing to set, N unchanged
+    kept  release              -  release 0001 unpacked
+                                  N migrations applied
+                                  made N users
+                                  ready to serve
+                                  release 0001 serves on 127.0.0.1:PORT as process N, up within N ms
+                                  no old release to remove
+    kept  import-access        -  N facts added
+    kept  verify               -  N of N checks passed
+    done  smoke            N.N s  N of N passed
+    done  prune-backups    N.N s  backup b001 of N kB
+    done  summary          N.N s  release 0001 serves
+
+    Release 0001 serves at http://127.0.0.1:PORT/ after N.N s
+      database   migrate-db: N migrations applied (before this run continued)
+      database   omnitool: made N users (before this run continued)
+      database   import-tool-access: N facts added (before this run continued)
+      app        release 0001 serves at http://127.0.0.1:PORT/
+      backup     none was taken in this run
+
+    Where to look
+      log        .omnitool/staging/app.log
+      journal    .omnitool/staging/runs/RUN.jsonl
+      report     .omnitool/staging/runs/RUN.html
+
+    What to do next
+      look closer:                       programs/verify-migration --env staging --verbose
+      stop the app:                      cargo xtask stop staging
+    ");
     let again = project.deploy(&["--resume"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(stderr(&again).contains("there is nothing to continue"), "{}", stderr(&again));
     // What was continued has passed staging.
-    assert_eq!(project.deploy_production(&[]).status.code(), Some(0));
+    // (Its smoke-tests is the one that was killed, which fails.)
+    let output = project.deploy_production(&[]);
+    assert!(stdout(&output).contains("passed staging in run "), "{}", stderr(&output));
 }
 
 #[test]

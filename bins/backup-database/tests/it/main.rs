@@ -102,6 +102,12 @@ fn help_shows_the_commands_and_examples() {
               
               [default: data/backups]
 
+          --pg-bin <DIR>
+              The folder with PostgreSQL's client programs [default: looked for on the PATH and in the
+              usual places]
+              
+              [env: OMNITOOL_PG_BIN]
+
           --format <FORMAT>
               How to print the result
 

@@ -198,6 +198,16 @@ fn help_shows_the_flags_and_examples() {
               
               [default: data/backups]
 
+          --pg-bin <DIR>
+              The folder with PostgreSQL's client programs [default: looked for on the PATH and in the
+              usual places]
+              
+              [env: OMNITOOL_PG_BIN]
+
+          --jobs <N>
+              How many connections a restore into PostgreSQL uses at once [default: one per processor,
+              up to 4]
+
           --format <FORMAT>
               How to print the result
 

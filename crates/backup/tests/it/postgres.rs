@@ -111,7 +111,9 @@ impl Site {
     /// The databases on the server whose names begin with this one's.
     pub(crate) fn databases(&self) -> Vec<String> {
         let query = "SELECT datname::text AS line FROM pg_database WHERE starts_with(datname, current_database()) \
-                     OR datname LIKE 'omnitool\\_scratch%' ORDER BY 1";
+                     OR datname LIKE 'omnitool\\_scratch%' \
+                     AND strpos(shobj_description(oid, 'pg_database'), current_database()) > 0 \
+                     ORDER BY 1";
         let name = self.store.name();
         load(&mut self.db.connection(), query)
             .into_iter()
@@ -282,7 +284,7 @@ fn what_belongs_to_the_name_stays_with_the_name() {
                 "SELECT concat_ws(' | ', pg_get_userbyid(datdba), datconnlimit, datallowconn, datistemplate, encoding, \
                  datcollate, datctype, shobj_description(d.oid, 'pg_database'), \
                  (SELECT string_agg(acl::text, ' ' ORDER BY acl::text) FROM unnest(datacl) AS acl), \
-                 (SELECT string_agg(concat_ws(' ', setrole, setconfig), ' / ' ORDER BY setrole) \
+                 (SELECT string_agg(concat_ws(' ', setrole, ARRAY(SELECT unnest(setconfig) ORDER BY 1)), ' / ' ORDER BY setrole) \
                   FROM pg_db_role_setting WHERE setdatabase = d.oid)) AS line \
                  FROM pg_database AS d WHERE datname = '{name}'"
             ),
@@ -553,7 +555,7 @@ fn only_what_a_killed_run_left_is_removed() {
         ("omnitool_scratch_000000aa".to_owned(), record("scratch")),
         ("omnitool_scratch_00000011".to_owned(), record("scratch")),
         (format!("{name}_restore_000000bb"), record("restore")),
-        (format!("{name}_restore_20260101"), "somebody's".to_owned()),
+        (format!("{name}_restore_20260101"), "made by hand".to_owned()),
     ] {
         execute(&mut server, &format!("CREATE DATABASE {database} TEMPLATE template0"));
         execute(&mut server, &format!("COMMENT ON DATABASE {database} IS '{comment}'"));
@@ -568,7 +570,7 @@ fn only_what_a_killed_run_left_is_removed() {
     let databases = site.databases();
     assert_eq!(
         databases,
-        ["[LIVE]", "[LIVE]_before_b002", "[LIVE]_restore_20260101", "omnitool_scratch_00000011"]
+        ["omnitool_scratch_00000011", "[LIVE]", "[LIVE]_before_b002", "[LIVE]_restore_20260101"]
             .map(ToOwned::to_owned)
     );
     assert_eq!(site.plan(&Wanted::Latest).unwrap().interrupted, None);

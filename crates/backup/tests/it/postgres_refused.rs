@@ -79,6 +79,17 @@ fn bad_files_are_refused_and_the_live_database_stays() {
     let refusals: Vec<String> =
         files.iter().map(|file| refusal(&site, &Wanted::File(file.clone()))).collect();
     insta::assert_snapshot!(refusals.join("\n"), @r"
+    cannot reach the backup [FOLDER]/missing: No such file or directory (os error 2)
+    the backup [FOLDER]/folder is a folder, not a file
+    the backup [FOLDER]/link is a symbolic link, not a file
+    the backup [FOLDER]/empty is empty
+    the backup [FOLDER]/text is no PostgreSQL dump
+    the backup [FOLDER]/plain.sql is a plain SQL script; only what pg_dump --format=custom makes can be restored
+    the backup [FOLDER]/sqlite.db is a SQLite database, not a PostgreSQL dump
+    the backup [FOLDER]/short is damaged: could not read from input file: end of file
+    the backup [FOLDER]/version is damaged: unsupported version (1.99) in file header
+    the backup [FOLDER]/foreign.pgdump is no omnitool database: it has no migrations
+    the backup [FOLDER]/newer.pgdump belongs to a newer build: this one does not know its migrations 29991231000001
     ");
 }
 
@@ -200,6 +211,8 @@ fn programs_that_are_missing_or_older_than_the_server_are_refused_with_the_packa
     let old = tried(fake_programs(&site.elsewhere(""), "9.6.24"));
     let missing = tried(site.elsewhere("nowhere"));
     insta::assert_snapshot!([old, missing].join("\n"), @r"
+    cannot copy the database to [FOLDER]/staging/b001.partial: the server is PostgreSQL [NEW], which the pg_dump of PostgreSQL 9 cannot back up (looked in [FOLDER]/programs-9.6.24); install a newer one, on Debian: apt-get install postgresql-client-[NEW]
+    cannot copy the database to [FOLDER]/staging/b002.partial: pg_dump and pg_restore are not installed (looked in [FOLDER]/nowhere); install them, on Debian: apt-get install postgresql-client-[NEW]
     ");
     assert!(site.catalog.list().unwrap().backups.is_empty());
 }
@@ -242,5 +255,7 @@ fn a_role_that_may_not_make_databases_is_told_the_command_that_lets_it() {
     execute(&mut site.db.connection(), &format!("DROP OWNED BY {role}"));
     execute(&mut server, &format!("DROP ROLE {role}"));
     insta::assert_snapshot!([without_createdb, not_the_owner].join("\n"), @r#"
+    : the role `[LIVE]_weak` may not create databases, which a restore needs; a superuser allows it with: ALTER ROLE "[LIVE]_weak" CREATEDB
+    : the role `[LIVE]_weak` does not own the database `[LIVE]`; use the role `omnitool`, or a superuser allows it with: GRANT "omnitool" TO "[LIVE]_weak"
     "#);
 }
