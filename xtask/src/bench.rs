@@ -3,9 +3,8 @@
 //! Machines are noisy, so only ratios of one run count and no test asserts a time. The raw limit of a start is an empty
 //! process; that of a database job is the same work by the database's own shell.
 
-mod backup;
+mod example;
 mod measure;
-mod refresh;
 mod smoke;
 mod target;
 mod verify;
@@ -71,7 +70,10 @@ enum Suite {
 }
 
 /// Users × tools, and how often each command runs.
-const ACCESS_SIZES: [(&str, &str); 3] = [("1000x20", "5"), ("10000x50", "3"), ("100000x50", "1")];
+const ACCESS_SIZES: [[&str; 2]; 3] = [["1000x20", "5"], ["10000x50", "3"], ["100000x50", "1"]];
+
+/// Users × tools, and how often each phase runs.
+const BACKUP_SIZE: [&str; 2] = ["100000x50", "3"];
 
 /// Names the server for the second process, which runs inside of `with-postgres`.
 const SERVER: &str = "OMNITOOL_TEST_POSTGRES_URL";
@@ -108,10 +110,13 @@ pub(crate) fn run(project: &Project, args: &BenchArgs) -> Result<Outcome, Failur
     if args.suites.contains(&Suite::Access) && access(project, &programs)? == Outcome::Failed {
         return Ok(Outcome::Failed);
     }
-    if args.suites.contains(&Suite::Backup) && backup::run(project, &programs)? == Outcome::Failed {
+    if args.suites.contains(&Suite::Backup)
+        && backups(project, &programs, "bench_backup")? == Outcome::Failed
+    {
         return Ok(Outcome::Failed);
     }
-    if args.suites.contains(&Suite::Refresh) && refresh::run(project, &programs)? == Outcome::Failed
+    if args.suites.contains(&Suite::Refresh)
+        && backups(project, &programs, "bench_refresh")? == Outcome::Failed
     {
         return Ok(Outcome::Failed);
     }
@@ -147,28 +152,21 @@ fn build(project: &Project) -> Result<PathBuf, Failure> {
     project.programs_folder(Profile::Release)
 }
 
-/// The benchmark of `tool-access`, which uses the library and so is no part of this program.
+/// Imports and exports beside `\copy` and the shell's `.import`.
 fn access(project: &Project, programs: &Path) -> Result<Outcome, Failure> {
-    let mut build = project.cargo();
-    build.args(["build", "--quiet", "--release", "--locked"]);
-    build.args(["--package", "omnitool-tool-access", "--example", "bench_access"]);
-    if !build.status()?.success() {
-        return Err(Failure::failed("the benchmark does not build"));
-    }
-    let benchmark =
-        project.programs_folder(Profile::Release)?.join("examples").join("bench_access");
-    for (size, runs) in ACCESS_SIZES {
-        let status = Command::new(programs.join("with-postgres"))
-            .arg("--durable")
-            .arg(&benchmark)
-            .arg(programs)
-            .args([size, runs])
-            .status()?;
-        if !status.success() {
+    for size in ACCESS_SIZES {
+        let outcome =
+            example::run(project, programs, "omnitool-tool-access", "bench_access", &size)?;
+        if outcome == Outcome::Failed {
             return Ok(Outcome::Failed);
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Captures, restores and masking beside the databases' own programs.
+fn backups(project: &Project, programs: &Path, name: &str) -> Result<Outcome, Failure> {
+    example::run(project, programs, "omnitool-backup", name, &BACKUP_SIZE)
 }
 
 /// Runs the suites that need one in a second process that has a PostgreSQL server.

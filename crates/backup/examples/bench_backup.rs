@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! cargo build --release --bins
-//! cargo run --release --example bench_backup -- target/release 100000x50 3
+//! target/release/with-postgres --durable \
+//!     cargo run --release --example bench_backup -- target/release 100000x50 3
 //! ```
 //!
-//! Needs `sqlite3`. What only we do is shown apart: checks, and the safety backup of a restore.
+//! Needs `sqlite3`, `psql`, `pg_dump` and `pg_restore`. What only we do is shown apart: checks, and the safety backup of a restore.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for developers")]
 
+#[path = "bench_backup/postgres.rs"]
+mod postgres;
 #[path = "bench_backup/sqlite.rs"]
 mod sqlite;
 
@@ -19,12 +22,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use omnitool_backup::{Catalog, RollbackPlan, Step, Store};
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [programs, size, runs] = arguments.as_slice() else {
-        println!("usage: bench_backup PROGRAMS USERSxTOOLS RUNS");
+        println!("usage: with-postgres --durable bench_backup PROGRAMS USERSxTOOLS RUNS");
         return;
     };
+    let server =
+        std::env::var("OMNITOOL_TEST_POSTGRES_URL").expect("run it inside of with-postgres");
+    let server = server.rsplit_once('/').unwrap().0;
     let (users, tools) = size.split_once('x').expect("such as 1000x20");
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench {
@@ -35,7 +43,7 @@ fn main() {
     println!("{users} users × {tools} tools, {runs} runs, medians\n");
     println!("| | ours | raw | ratio | at most |\n| --- | --- | --- | --- | --- |");
     sqlite::run(&bench, users, tools);
-    // The rows of PostgreSQL, beside `pg_dump` and `pg_restore`, belong here.
+    postgres::run(&bench, server, users, tools);
 }
 
 struct Bench {
@@ -62,6 +70,30 @@ impl Bench {
         command.current_dir(&self.folder).args(arguments);
         measure(command)
     }
+}
+
+/// How long the parts of a restore took.
+struct Restored {
+    /// What the database's own tools do, too: staging the copy and putting it in place.
+    ours: Duration,
+    checks: Duration,
+    safety: Duration,
+}
+
+/// Restores by `plan`, taking the time of each part.
+fn restore(plan: &RollbackPlan, catalog: &Catalog, store: &dyn Store) -> Restored {
+    let started = Instant::now();
+    let mut steps: Vec<(Step, Duration)> = Vec::new();
+    plan.apply(catalog, store, &mut |_| Ok(()), &mut |progress| {
+        if steps.last().is_none_or(|(step, _)| *step != progress.step) {
+            steps.push((progress.step, started.elapsed()));
+        }
+    })
+    .unwrap();
+    let ended = started.elapsed();
+    let began = |wanted| steps.iter().find(|(step, _)| *step == wanted).unwrap().1;
+    let (check, copy, replace) = (began(Step::Check), began(Step::Copy), began(Step::Replace));
+    Restored { ours: check + (ended - replace), checks: copy - check, safety: replace - copy }
 }
 
 /// How long a command took, and the most memory that it had.

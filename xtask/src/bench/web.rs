@@ -1,10 +1,11 @@
-//! The benchmark of the app, which uses its library and so is no part of this program.
+//! The benchmark of the app.
 
 use std::{path::Path, process::Command};
 
 use omnitool_cli::{Failure, Outcome};
 
-use crate::project::{Profile, Project};
+use super::example;
+use crate::project::Project;
 
 /// Users, tools, and how many seconds each measurement takes.
 const SIZE: [&str; 3] = ["10000", "50", "3"];
@@ -19,18 +20,5 @@ pub(super) fn web(project: &Project, programs: &Path) -> Result<Outcome, Failure
         return Err(Failure::failed("there is no `wrk`, which sends the requests")
             .hint("install it, on Debian with: apt-get install wrk"));
     }
-    let mut build = project.cargo();
-    build.args(["build", "--quiet", "--release", "--locked"]);
-    build.args(["--package", "omnitool-web", "--example", "bench_web"]);
-    if !build.status()?.success() {
-        return Err(Failure::failed("the benchmark does not build"));
-    }
-    let examples = project.programs_folder(Profile::Release)?.join("examples");
-    let status = Command::new(programs.join("with-postgres"))
-        .arg("--durable")
-        .arg(examples.join("bench_web"))
-        .arg(programs)
-        .args(SIZE)
-        .status()?;
-    Ok(if status.success() { Outcome::Done } else { Outcome::Failed })
+    example::run(project, programs, "omnitool-web", "bench_web", &SIZE)
 }

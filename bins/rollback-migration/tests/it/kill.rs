@@ -9,9 +9,9 @@ use std::{
 };
 
 use diesel::prelude::*;
-use omnitool_backup::{PrunePlan, Retention, for_url};
-use omnitool_database::{AnyConnection, Mode, open, schema::users, write_transaction};
-use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_backup::{PrunePlan, RehearsalHooks, Retention, for_url, verify};
+use omnitool_database::{AnyConnection, Dialect, Mode, open, schema::users, write_transaction};
+use omnitool_environment::EnvironmentName;
 use omnitool_testing::fixture;
 
 use crate::Site;
@@ -43,9 +43,8 @@ fn measure(site: &Site) -> Duration {
     took
 }
 
-#[test]
-fn leaves_the_old_database_or_the_new_one_and_the_next_run_says_which() {
-    let site = Site::filled(EnvironmentName::Staging, 300);
+fn is_the_old_database_or_the_new_one(dialect: Dialect) {
+    let site = Site::with(dialect, EnvironmentName::Staging, 300);
     let took = measure(&site);
     let (mut old, mut new) = (0, 0);
     let mut now = site.now.clone();
@@ -80,40 +79,15 @@ fn leaves_the_old_database_or_the_new_one_and_the_next_run_says_which() {
     // A run that may end cleans up after all of them.
     site.run(&[]).success();
     assert_eq!(site.dump(), site.then);
-    let folder = site.db.url().sqlite_path().unwrap().parent().unwrap();
-    let left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| !name.to_string_lossy().contains(".ro")), "{left:?}");
-    let store = for_url(site.db.url()).unwrap();
-    let retention = Retention { last: NonZeroUsize::MIN, daily: 0, weekly: 0, monthly: 0 };
-    let plan = PrunePlan::load(&site.catalog, &*store, &retention).unwrap();
-    assert!(plan.apply(&site.catalog, &*store).failed.is_empty());
-    assert!(site.catalog.list().unwrap().broken.is_empty());
-    let names = std::fs::read_dir(site.catalog.folder()).unwrap();
-    let partial = names
-        .filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().contains("partial"));
-    assert_eq!(partial.count(), 0);
+    site.has_no_leftovers();
 }
 
-#[test]
-fn loses_nothing_that_writers_had_committed() {
-    let site = Site::filled(EnvironmentName::Staging, 500);
+fn loses_nothing_that_writers_had_committed(dialect: Dialect) {
+    let site = Site::with(dialect, EnvironmentName::Staging, 500);
     let took = measure(&site);
     let done = AtomicBool::new(false);
     let committed: Vec<String> = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut conn = site.db.connection();
-            let mut committed = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                let name = format!("written_{}", committed.len());
-                write_transaction(&mut conn, |conn| {
-                    fixture::user(conn, &name);
-                    QueryResult::Ok(())
-                })
-                .unwrap();
-                committed.push(name);
-            }
-            committed
-        });
+        let writer = scope.spawn(|| write_until(&site, &done));
         for run in 0..RUNS {
             run_and_kill(&site, took * (run % (RUNS / 2)) / (RUNS / 2 - RUNS / 16));
         }
@@ -121,10 +95,99 @@ fn loses_nothing_that_writers_had_committed() {
         writer.join().unwrap()
     });
     let mut found = usernames(&mut site.db.connection());
+    let store = for_url(site.db.url()).unwrap();
     for backup in site.catalog.list().unwrap().backups {
-        let url = DatabaseUrl::sqlite(&site.catalog.file(&backup));
-        found.extend(usernames(&mut open(&url, Mode::Immutable).unwrap()));
+        let hooks = &mut RehearsalHooks {
+            progress: &mut |_| (),
+            check: &mut |url| {
+                found.extend(usernames(&mut open(url, Mode::Read).unwrap()));
+                Ok(())
+            },
+        };
+        verify(&site.catalog, &*store, backup.id, hooks).unwrap();
     }
     let lost: Vec<&String> = committed.iter().filter(|name| !found.contains(*name)).collect();
     assert_eq!(lost, Vec::<&String>::new());
+    site.has_no_leftovers();
+}
+
+#[test]
+fn sqlite_is_the_old_database_or_the_new_one_and_the_next_run_says_which() {
+    is_the_old_database_or_the_new_one(Dialect::Sqlite);
+}
+
+#[test]
+fn postgres_is_the_old_database_or_the_new_one_and_the_next_run_says_which() {
+    is_the_old_database_or_the_new_one(Dialect::Postgres);
+}
+
+#[test]
+fn nothing_that_writers_had_committed_to_sqlite_is_lost() {
+    loses_nothing_that_writers_had_committed(Dialect::Sqlite);
+}
+
+#[test]
+fn nothing_that_writers_had_committed_to_postgres_is_lost() {
+    loses_nothing_that_writers_had_committed(Dialect::Postgres);
+}
+
+/// Adds users, one after the other. Returns the names of those that are committed.
+fn write_until(site: &Site, done: &AtomicBool) -> Vec<String> {
+    let mut committed = Vec::new();
+    let mut number = 0;
+    while !done.load(Ordering::Relaxed) {
+        // As an app does: connect again when the connection was ended.
+        let Ok(mut conn) = open(site.db.url(), Mode::Write) else { continue };
+        while !done.load(Ordering::Relaxed) {
+            number += 1;
+            let name = format!("written_{number}");
+            let written = write_transaction(&mut conn, |conn| {
+                diesel::insert_into(users::table)
+                    .values((users::username.eq(&name), users::password_hash.eq("!")))
+                    .execute(conn)
+            });
+            if written.is_err() {
+                break;
+            }
+            committed.push(name);
+        }
+    }
+    committed
+}
+
+impl Site {
+    /// Asserts that after a run that ended, and a prune, no run has left anything.
+    fn has_no_leftovers(&self) {
+        let store = for_url(self.db.url()).unwrap();
+        let retention = Retention { last: NonZeroUsize::MIN, daily: 0, weekly: 0, monthly: 0 };
+        self.run(&[]).success();
+        let plan = PrunePlan::load(&self.catalog, &*store, &retention).unwrap();
+        assert!(plan.apply(&self.catalog, &*store).failed.is_empty());
+        assert!(self.catalog.list().unwrap().broken.is_empty());
+        let names = std::fs::read_dir(self.catalog.folder()).unwrap();
+        let names = names.map(|name| name.unwrap().file_name().to_string_lossy().into_owned());
+        assert_eq!(names.filter(|name| name.contains("partial")).count(), 0);
+        let left = match self.db.url().sqlite_path() {
+            Some(file) => std::fs::read_dir(file.parent().unwrap())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+                .filter(|name| name.contains(".ro"))
+                .collect(),
+            None => self.databases(),
+        };
+        assert_eq!(left, Vec::<String>::new());
+    }
+
+    /// The databases beside this one that were made for it.
+    fn databases(&self) -> Vec<String> {
+        #[derive(QueryableByName)]
+        struct Name {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            name: String,
+        }
+        let query = "SELECT datname::text AS name FROM pg_database WHERE datname <> current_database() AND \
+                     strpos(shobj_description(oid, 'pg_database'), current_database()) > 0";
+        let names: Vec<Name> = diesel::sql_query(query).load(&mut self.db.connection()).unwrap();
+        names.into_iter().map(|name| name.name).collect()
+    }
 }

@@ -41,6 +41,10 @@ impl Site {
     }
 
     fn filled(environment: EnvironmentName, users: usize) -> Self {
+        Self::with(Dialect::Sqlite, environment, users)
+    }
+
+    fn with(dialect: Dialect, environment: EnvironmentName, users: usize) -> Self {
         let project = TestProject::new();
         let program = project.path().join("release/rollback-migration");
         fs::create_dir_all(program.parent().unwrap()).unwrap();
@@ -49,7 +53,7 @@ impl Site {
             .or_else(|_| fs::copy(PROGRAM, &program).map(drop))
             .unwrap();
         set_app(&project, WORKS);
-        let db = TestDatabase::stamped(Dialect::Sqlite, environment);
+        let db = TestDatabase::stamped(dialect, environment);
         let mut conn = db.connection();
         add_tools(&mut conn);
         omnitool_database::write_transaction(&mut conn, |conn| {

@@ -9,11 +9,11 @@ use std::{
 
 use chrono::Utc;
 use diesel::RunQueryDsl as _;
-use omnitool_backup::{Catalog, Kind, RollbackPlan, Step, Store, Wanted, capture, for_url};
+use omnitool_backup::{Catalog, Kind, RollbackPlan, Store, Wanted, capture, for_url};
 use omnitool_database::{Mode, open};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
-use crate::{Bench, alone, compare, fact};
+use crate::{Bench, alone, compare, fact, restore};
 
 const WRITE: &str = "UPDATE users SET email = coalesce(email, '') || 'x' WHERE id = 1";
 /// A hundred writes per second.
@@ -82,20 +82,10 @@ fn restores(bench: &Bench, store: &dyn Store, catalog: &Catalog, what: &dyn Fn(&
         );
 
         let plan = RollbackPlan::new(catalog, store, &Wanted::Latest, Utc::now()).unwrap();
-        let started = Instant::now();
-        let mut steps: Vec<(Step, Duration)> = Vec::new();
-        plan.apply(catalog, store, &mut |_| Ok(()), &mut |progress| {
-            if steps.last().is_none_or(|(step, _)| *step != progress.step) {
-                steps.push((progress.step, started.elapsed()));
-            }
-        })
-        .unwrap();
-        let ended = started.elapsed();
-        let began = |wanted| steps.iter().find(|(step, _)| *step == wanted).unwrap().1;
-        let (check, copy, replace) = (began(Step::Check), began(Step::Copy), began(Step::Replace));
-        ours.push(check + (ended - replace));
-        checks.push(copy - check);
-        safety.push(replace - copy);
+        let took = restore(&plan, catalog, store);
+        ours.push(took.ours);
+        checks.push(took.checks);
+        safety.push(took.safety);
     }
     compare(&what("restore (staging and replacing), beside `.restore`"), ours, raw, "1.3");
     alone(&what("checks of the staged copy"), checks);

@@ -19,7 +19,7 @@ use omnitool_database::{
     stamp, write_transaction,
 };
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
-use omnitool_testing::{TestDatabase, fixture};
+use omnitool_testing::{TestDatabase, dump, fixture};
 use tempfile::TempDir;
 
 /// A database stamped `staging` with a user, a tool and a grant, and a folder for its backups.
@@ -43,28 +43,6 @@ pub(crate) fn execute(conn: &mut AnyConnection, sql: &str) {
 pub(crate) fn load(conn: &mut AnyConnection, query: &str) -> Vec<String> {
     let lines: Vec<Line> = diesel::sql_query(query).load(conn).unwrap();
     lines.into_iter().map(|line| line.line).collect()
-}
-
-/// Every row of every table, and what the tables are.
-fn dump(conn: &mut AnyConnection) -> Vec<String> {
-    let mut dump = load(
-        conn,
-        "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default) AS line \
-         FROM information_schema.columns WHERE table_schema = 'public'",
-    );
-    dump.extend(load(conn, "SELECT indexdef AS line FROM pg_indexes WHERE schemaname = 'public'"));
-    dump.extend(load(
-        conn,
-        "SELECT pg_get_constraintdef(oid) AS line FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
-    ));
-    let tables =
-        load(conn, "SELECT tablename::text AS line FROM pg_tables WHERE schemaname = 'public'");
-    for table in tables {
-        let query = format!("SELECT '{table}: ' || t::text AS line FROM \"{table}\" AS t");
-        dump.extend(load(conn, &query));
-    }
-    dump.sort_unstable();
-    dump
 }
 
 pub(crate) fn usernames(conn: &mut AnyConnection) -> BTreeSet<String> {

@@ -207,6 +207,7 @@ impl<'a> Restore<'a> {
 
     /// Restores the backup into the empty database `name`.
     fn fill(&mut self, name: &str, progress: &mut dyn FnMut(Progress)) -> Result<(), RestoreError> {
+        progress(Progress { step: Step::Stage, done: 0, total: None });
         let RestoreRequest { file, label, contents, environment, .. } = *self.request;
         self.check_fingerprint(label, file)?;
         let is_foreign = contents.stamp.is_some_and(|stamp| stamp != environment);
@@ -264,12 +265,14 @@ impl<'a> Restore<'a> {
         let live = &self.store.database;
         let Some(facts) = self.facts.clone() else {
             (hooks.safety)(hooks.progress)?;
+            (hooks.progress)(Progress { step: Step::Replace, done: 0, total: None });
             execute(&mut self.server.conn, &rename(staged.name(), live))?;
             return Ok(None);
         };
         let conn = self.server.open(live).map_err(|error| self.failed(error))?;
         let quiet = Quiet::begin(conn)?;
         let safety_backup = (hooks.safety)(hooks.progress)?;
+        (hooks.progress)(Progress { step: Step::Replace, done: 0, total: None });
         let old = self.old_name(safety_backup).map_err(|error| self.failed(error))?;
         let record = Record {
             restoring: Some(self.request.label.to_owned()),
@@ -357,7 +360,7 @@ pub(super) fn pg_restore(
     program.arg(file).run(&mut || {
         if asked.elapsed() > SIZE_EVERY {
             let done = server.size(name).unwrap_or_default();
-            progress(Progress { step: Step::Replace, done, total: None });
+            progress(Progress { step: Step::Stage, done, total: None });
             asked = Instant::now();
         }
     })?;
