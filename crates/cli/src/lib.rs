@@ -3,6 +3,7 @@
 mod failure;
 mod file;
 mod format;
+mod heroku;
 mod interrupt;
 mod logging;
 mod progress;
@@ -13,6 +14,7 @@ mod target;
 pub use failure::{Failure, FailureKind, Outcome};
 pub use file::write_atomically;
 pub use format::Format;
+pub use heroku::{HerokuAccount, HerokuSite, PlatformArgs, ReadHerokuAccountError};
 pub use interrupt::{InstallInterruptError, Interrupt};
 pub use progress::{ProgressBar, progress_bar, spinner};
 pub use prompt::{ConfirmError, confirm_phrase};

@@ -38,6 +38,15 @@ impl Settings {
         }
     }
 
+    /// The two APIs at these addresses, trusting `roots`, else the authorities that browsers trust. A server on this
+    /// machine is an emulator, with which nobody needs patience.
+    #[must_use]
+    pub fn of(api: Url, data: Url, token: SecretString, roots: Vec<u8>) -> Self {
+        let is_here = api.host_str().is_some_and(|host| host == "localhost" || host == "127.0.0.1");
+        let pace = if is_here { Pace::quick() } else { Pace::default() };
+        Self { api, data, token, roots, pace }
+    }
+
     /// Both APIs at one address, as an emulator has them.
     #[must_use]
     pub fn at(address: &Url, token: SecretString) -> Self {
