@@ -11,7 +11,7 @@ use crate::{Failure, environments};
 /// The flag that chooses a platform, before or after a subcommand.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct PlatformArgs {
-    /// Where the environment runs: local or heroku. Heroku needs HEROKU_API_KEY
+    /// Where the environment runs: local or heroku. Heroku needs a token in `HEROKU_API_KEY`
     #[arg(
         long,
         global = true,
