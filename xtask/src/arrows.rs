@@ -42,7 +42,7 @@ const NOT_FOR_PROGRAMS: [&str; 3] = ["pipeline", "testing", "heroku-emulator"];
 /// What `xtask` may use.
 const XTASK: [&str; 4] = ["cli", "environment", "heroku", "pipeline"];
 
-/// For tests only, and in every package's tests.
+/// For tests only, and in every package's tests; with `testing` comes what it is made of.
 const FOR_TESTS: [&str; 2] = ["testing", "heroku-emulator"];
 
 /// What `xtask` must not link, neither itself nor through what it uses.
@@ -124,11 +124,17 @@ fn place(package: &Package, root: &Path) -> Result<Place, String> {
 }
 
 fn check_package(package: &Package, place: &Place, problems: &mut BTreeSet<String>) {
+    // Tests on a database of `testing` may hold it by its own types.
+    let testing = format!("{PREFIX}testing");
+    let in_tests_too = match package.dependencies.iter().any(|one| one.name == testing) {
+        true => may_use("testing"),
+        false => BTreeSet::new(),
+    };
     for dependency in &package.dependencies {
         let Dependency { name, kind, path } = dependency;
         let Some(used) = name.strip_prefix(PREFIX).filter(|_| path.is_some()) else { continue };
         let in_tests = kind.as_deref() == Some("dev");
-        if in_tests && FOR_TESTS.contains(&used) {
+        if in_tests && (FOR_TESTS.contains(&used) || in_tests_too.contains(used)) {
             continue;
         }
         let allowed = match place {
@@ -217,6 +223,11 @@ mod tests {
             ),
             ("bins/omnitool", "omnitool", &["omnitool-cli", "omnitool-web"]),
             ("bins/sync-tools", "sync-tools", &["omnitool-cli", "omnitool-tool-registry"]),
+            (
+                "crates/heroku",
+                "omnitool-heroku",
+                &["dev:omnitool-testing", "dev:omnitool-database", "dev:omnitool-heroku-emulator"],
+            ),
             ("crates/pipeline", "omnitool-pipeline", &["omnitool-environment"]),
             ("xtask", "xtask", &["omnitool-pipeline", "dev:diesel"]),
         ]);
