@@ -3,7 +3,6 @@
 use std::{
     io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
-    process::Stdio,
     thread,
     time::Duration,
 };
@@ -18,7 +17,7 @@ use omnitool_pipeline::{
 };
 
 use crate::{
-    project::{Profile, Project, look},
+    project::{Connections, Profile, Project, look},
     terminal::{credentials_text, heading},
 };
 
@@ -39,7 +38,7 @@ pub(crate) fn run(project: &Project, args: &DevArgs) -> Result<Outcome, Failure>
     check_required_data(project.root())?;
     let programs = match &args.programs {
         Some(folder) => std::path::absolute(folder)?,
-        None => build(project)?,
+        None => project.build_programs(Profile::Dev, Connections::Plain)?,
     };
     let folder = LocalPlatform::folder(project.root(), &site);
     let _lock = project.lock(&folder, "cargo xtask dev", None, None)?;
@@ -71,15 +70,6 @@ pub(crate) fn run(project: &Project, args: &DevArgs) -> Result<Outcome, Failure>
     app.stop(&running)?;
     print("the app was stopped\n")?;
     followed.map(|()| Outcome::Done)
-}
-
-fn build(project: &Project) -> Result<PathBuf, Failure> {
-    let command = project.build(Profile::Dev)?;
-    let status = project.cargo().args(command.list()).stdout(Stdio::null()).status()?;
-    if !status.success() {
-        return Err(Failure::failed("the programs do not build"));
-    }
-    project.programs_folder(Profile::Dev)
 }
 
 /// Brings the local database up to date, and returns the users that were made.

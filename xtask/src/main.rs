@@ -8,6 +8,7 @@ mod ci;
 mod deploy;
 mod deployments;
 mod dev;
+mod dist;
 mod heroku_conformance;
 mod lint_migrations;
 mod lint_workflows;
@@ -75,6 +76,8 @@ enum Command {
     LintMigrations,
     /// Check that the workflows are valid and safe, and their scripts sound
     LintWorkflows,
+    /// Build the programs and pack the release artifact
+    Dist(dist::DistArgs),
     /// Prove the emulated Heroku by Heroku's own command line tool, where Node.js is
     HerokuConformance,
     /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
@@ -85,6 +88,7 @@ impl Program for Xtask {
     fn format(&self) -> Format {
         match &self.command {
             Command::Deployments(args) => args.format(),
+            Command::Dist(args) => args.format(),
             _ => Format::Text,
         }
     }
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
             Command::NewMigration(args) => new_migration::run(&project, &args),
             Command::LintMigrations => lint_migrations::run(&project),
             Command::LintWorkflows => lint_workflows::run(&project),
+            Command::Dist(args) => dist::run(&project, &args),
             Command::HerokuConformance => heroku_conformance::run(&project),
             Command::Ci => ci::run(&project),
         }

@@ -1,6 +1,7 @@
 //! The project that the commands work on: its files, its build, and who works on it.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsString,
     io,
@@ -41,6 +42,33 @@ impl Profile {
             Self::Dev => "debug",
         }
     }
+}
+
+/// Whom the programs can talk to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connections {
+    /// SQLite, and PostgreSQL on this machine: needs nothing but a C compiler.
+    Plain,
+    /// PostgreSQL elsewhere, too, encrypted: OpenSSL is built first, which takes minutes.
+    Encrypted,
+}
+
+/// The feature of the packages that can be built for [`Connections::Encrypted`].
+const ENCRYPTED: &str = "tls";
+
+/// What cargo says about the workspace.
+#[derive(Deserialize)]
+struct Workspace {
+    packages: Vec<Package>,
+    target_directory: PathBuf,
+    workspace_root: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    features: BTreeMap<String, Vec<String>>,
 }
 
 /// The root is not one.
@@ -142,25 +170,44 @@ impl Project {
     }
 
     /// The command that builds all programs.
-    pub(crate) fn build(&self, profile: Profile) -> Result<CommandLine, Failure> {
+    pub(crate) fn build(
+        &self,
+        profile: Profile,
+        connections: Connections,
+    ) -> Result<CommandLine, Failure> {
         let mut command = CommandLine::new("cargo", &self.root).arguments(["build", "--locked"]);
         if profile == Profile::Release {
             command = command.arguments(["--release"]);
         }
-        for program in self.programs()? {
-            command = command.arguments(["--package".to_owned(), program]);
+        for Package { name, features, .. } in self.programs()? {
+            if connections == Connections::Encrypted && features.contains_key(ENCRYPTED) {
+                command =
+                    command.arguments(["--features".to_owned(), format!("{name}/{ENCRYPTED}")]);
+            }
+            command = command.arguments(["--package".to_owned(), name]);
         }
         Ok(command)
     }
 
+    /// Builds all programs, and says where they are.
+    pub(crate) fn build_programs(
+        &self,
+        profile: Profile,
+        connections: Connections,
+    ) -> Result<PathBuf, Failure> {
+        let command = self.build(profile, connections)?;
+        // stdout is the result of whoever asks for the programs.
+        let status = self.cargo().args(command.list()).stdout(Stdio::null()).status()?;
+        if !status.success() {
+            return Err(Failure::failed("the programs do not build")
+                .hint("what the compiler says is above; nothing else was done"));
+        }
+        self.programs_folder(profile)
+    }
+
     /// Where cargo puts the programs.
     pub(crate) fn programs_folder(&self, profile: Profile) -> Result<PathBuf, Failure> {
-        #[derive(Deserialize)]
-        struct Metadata {
-            target_directory: PathBuf,
-        }
-        let metadata: Metadata = serde_json::from_slice(&self.metadata()?)
-            .map_err(|error| ReadMetadataError(error.into()))?;
+        let metadata = self.workspace()?;
         Ok(metadata.target_directory.join(profile.folder()))
     }
 
@@ -187,17 +234,18 @@ impl Project {
         command
     }
 
-    /// The names of the workspace's programs, sorted.
-    fn programs(&self) -> Result<Vec<String>, Failure> {
-        let mut programs = Vec::new();
-        for entry in fs::read_dir(self.root.join("bins"))? {
-            let entry = entry?;
-            if entry.path().join("Cargo.toml").is_file() {
-                programs.extend(entry.file_name().into_string().ok());
-            }
-        }
-        programs.sort();
-        Ok(programs)
+    fn workspace(&self) -> Result<Workspace, Failure> {
+        Ok(serde_json::from_slice(&self.metadata()?)
+            .map_err(|error| ReadMetadataError(error.into()))?)
+    }
+
+    /// The packages of the workspace's programs, sorted.
+    fn programs(&self) -> Result<Vec<Package>, Failure> {
+        let Workspace { mut packages, workspace_root, .. } = self.workspace()?;
+        let folder = workspace_root.join("bins");
+        packages.retain(|package| package.manifest_path.starts_with(&folder));
+        packages.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(packages)
     }
 
     /// The commit that is checked out; nothing where this is no working copy, or where there is no git.

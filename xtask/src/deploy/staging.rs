@@ -11,7 +11,7 @@ use super::{
     DeployArgs, deploy, hooks,
     session::{Session, tell_of_the_dead},
 };
-use crate::project::{Profile, Project, look};
+use crate::project::{Connections, Profile, Project, look};
 
 /// The flags of `cargo xtask deploy-staging`.
 #[derive(Args, Debug)]
@@ -41,7 +41,10 @@ pub(crate) fn run(project: &Project, args: &DeployStagingArgs) -> Result<Outcome
     let hooks = hooks(project)?;
     let (build, programs) = match &args.programs {
         Some(folder) => (None, std::path::absolute(folder)?),
-        None => (Some(project.build(args.profile)?), project.programs_folder(args.profile)?),
+        None => {
+            let build = project.build(args.profile, Connections::Plain)?;
+            (Some(build), project.programs_folder(args.profile)?)
+        }
     };
     let options = |before: Option<Settings>| {
         let mut settings = args.common.settings(before);

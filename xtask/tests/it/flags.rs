@@ -26,6 +26,7 @@ fn help_names_every_command() {
       lint-migrations     Check that PostgreSQL's migrations neither block the app nor break the release
                           that still serves
       lint-workflows      Check that the workflows are valid and safe, and their scripts sound
+      dist                Build the programs and pack the release artifact
       heroku-conformance  Prove the emulated Heroku by Heroku's own command line tool, where Node.js is
       ci                  Run what must hold before a change lands: format, lints, docs, dependency
                           arrows, tests

@@ -4,6 +4,7 @@
 
 mod deploy;
 mod deployments;
+mod dist;
 mod flags;
 mod guide;
 mod production;
