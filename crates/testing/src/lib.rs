@@ -2,6 +2,7 @@
 // This crate is test code: a failure here is a failed test, and a panic is how to say so.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "test code")]
 
+pub mod bench;
 mod database;
 mod dump;
 pub mod fixture;

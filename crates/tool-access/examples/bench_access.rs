@@ -12,12 +12,9 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for developers")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
+
+use omnitool_testing::bench::{Bench, Sample, median};
 
 const ORDERED: &str = "FROM tool_access AS a JOIN users AS u ON u.id = a.user_id \
                        JOIN tools AS t ON t.id = a.tool_id ORDER BY t.name, u.username";
@@ -25,119 +22,49 @@ const MISSING: &str = "SELECT DISTINCT user_id, tool_id, 'import' FROM s WHERE N
      (SELECT 1 FROM tool_access AS t WHERE t.user_id = s.user_id AND t.tool_id = s.tool_id)";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [programs, size, runs] = arguments.as_slice() else {
-        println!("usage: with-postgres --durable bench_access PROGRAMS USERSxTOOLS RUNS");
-        return;
-    };
-    let server =
-        std::env::var("OMNITOOL_TEST_POSTGRES_URL").expect("run it inside of with-postgres");
-    let (users, tools) = size.split_once('x').expect("such as 1000x20");
-    let folder = tempfile::tempdir().unwrap();
-    let bench = Bench {
-        programs: fs::canonicalize(programs).unwrap(),
-        folder: folder.path().to_owned(),
-        server: server.rsplit_once('/').unwrap().0.to_owned(),
-        runs: runs.parse().unwrap(),
-    };
-    bench.prepare(users, tools);
-    println!("{users} users × {tools} tools, {runs} runs, medians\n");
+    let bench = Access(Bench::from_arguments());
+    bench.prepare();
+    println!("{}", bench.0.heading());
     println!("| | ours | raw | ratio | peak memory |\n| --- | --- | --- | --- | --- |");
     bench.sqlite();
     bench.postgres();
 }
 
-struct Bench {
-    programs: PathBuf,
-    folder: PathBuf,
-    server: String,
-    runs: usize,
-}
+struct Access(Bench);
 
-/// How long a command took, and the most memory that it had.
-#[derive(Clone, Copy)]
-struct Sample {
-    time: Duration,
-    memory: u64,
-}
-
-impl Bench {
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    fn sqlite_url(&self, name: &str) -> String {
-        format!("sqlite:{}", self.file(name).display())
-    }
-
-    fn ours(&self, program: &str, url: &str, arguments: &[&str]) -> Sample {
-        let mut command = Command::new(self.programs.join(program));
-        command.current_dir(&self.folder).env("DATABASE_URL", url).args(arguments);
-        measure(command)
-    }
-
-    fn shell(&self, database: &str, script: &str) -> Sample {
-        let file = self.file("script.sql");
-        fs::write(&file, script).unwrap();
-        let mut command = Command::new("sqlite3");
-        command
-            .current_dir(&self.folder)
-            .arg("-bail")
-            .arg(self.file(database))
-            .arg(".read script.sql");
-        measure(command)
-    }
-
-    fn psql(&self, database: &str, script: &str) -> Sample {
-        let file = self.file("script.sql");
-        fs::write(&file, script).unwrap();
-        let mut command = Command::new("psql");
-        command.current_dir(&self.folder).args([
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-f",
-            "script.sql",
-        ]);
-        command.arg(format!("{}/{database}", self.server));
-        measure(command)
-    }
-
+impl Access {
     /// Fills a source of each kind, an export, the same facts as keys, and empty targets.
-    fn prepare(&self, users: &str, tools: &str) {
-        self.psql("postgres", "CREATE DATABASE source");
-        for url in [self.sqlite_url("source.db"), format!("{}/source", self.server)] {
-            self.ours("migrate-db", &url, &["--env", "local"]);
-            self.ours("fill-database", &url, &[users, tools]);
+    fn prepare(&self) {
+        let Self(bench) = self;
+        bench.psql("postgres", "CREATE DATABASE source");
+        for url in [bench.sqlite_url("source"), bench.postgres_url("source")] {
+            bench.ours("migrate-db", &url, &["--env", "local"]);
+            bench.ours("fill-database", &url, &[&bench.users, &bench.tools]);
         }
-        self.ours(
-            "export-tool-access",
-            &self.sqlite_url("source.db"),
-            &["--output", "export.json"],
-        );
+        let export = ["--output", "export.json"];
+        bench.ours("export-tool-access", &bench.sqlite_url("source"), &export);
         let keys =
             format!(".mode tabs\n.output keys.tsv\nSELECT a.user_id, a.tool_id {ORDERED};\n");
-        self.shell("source.db", &keys);
-        fs::copy(self.file("source.db"), self.file("empty.db")).unwrap();
-        self.shell("empty.db", "DELETE FROM tool_access; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
-        self.psql("postgres", "CREATE DATABASE empty TEMPLATE source");
-        self.psql("empty", "TRUNCATE tool_access;\nVACUUM ANALYZE;");
+        bench.sqlite3("source", &keys);
+        fs::copy(bench.file("source.db"), bench.file("empty.db")).unwrap();
+        bench.sqlite3("empty", "DELETE FROM tool_access; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
+        bench.psql("postgres", "CREATE DATABASE empty TEMPLATE source");
+        bench.psql("empty", "TRUNCATE tool_access;\nVACUUM ANALYZE;");
     }
 
     fn fresh_sqlite(&self) {
         for suffix in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(self.file(&format!("target.db{suffix}")));
+            let _ = fs::remove_file(self.0.file(&format!("target.db{suffix}")));
         }
-        fs::copy(self.file("empty.db"), self.file("target.db")).unwrap();
+        fs::copy(self.0.file("empty.db"), self.0.file("target.db")).unwrap();
     }
 
     fn fresh_postgres(&self) {
-        self.psql("postgres", "DROP DATABASE IF EXISTS target WITH (FORCE);\nCREATE DATABASE target TEMPLATE empty;\nCHECKPOINT;");
+        self.0.psql("postgres", "DROP DATABASE IF EXISTS target WITH (FORCE);\nCREATE DATABASE target TEMPLATE empty;\nCHECKPOINT;");
     }
 
     fn sqlite(&self) {
-        let url = self.sqlite_url("target.db");
+        let url = self.0.sqlite_url("target");
         let import = |order: &str| {
             format!(
                 "PRAGMA foreign_keys = OFF;\nPRAGMA synchronous = NORMAL;\n\
@@ -149,11 +76,11 @@ impl Bench {
         };
         let export = format!(".output raw.txt\nSELECT t.name, u.username {ORDERED};\n");
         let (mut ours, mut raw) = (Phases::default(), Phases::default());
-        for _ in 0..self.runs {
+        for _ in 0..self.0.runs {
             self.fresh_sqlite();
-            raw.merge.push(self.shell("target.db", &import(" ORDER BY 1, 2")));
-            raw.again.push(self.shell("target.db", &import("")));
-            raw.export.push(self.shell("target.db", &export));
+            raw.merge.push(self.0.sqlite3("target", &import(" ORDER BY 1, 2")));
+            raw.again.push(self.0.sqlite3("target", &import("")));
+            raw.export.push(self.0.sqlite3("target", &export));
             self.fresh_sqlite();
             self.measure_ours(&url, &mut ours);
         }
@@ -161,7 +88,7 @@ impl Bench {
     }
 
     fn postgres(&self) {
-        let url = format!("{}/target", self.server);
+        let url = self.0.postgres_url("target");
         let stage = "BEGIN;\nSET LOCAL work_mem = '64MB';\n\
              CREATE TEMPORARY TABLE s (user_id bigint NOT NULL, tool_id bigint NOT NULL) ON COMMIT DROP;\n\
              \\copy s FROM 'keys.tsv'\nANALYZE s;\nLOCK TABLE tool_access IN SHARE ROW EXCLUSIVE MODE;\n";
@@ -178,12 +105,12 @@ impl Bench {
         );
         let export = format!("\\copy (SELECT t.name, u.username {ORDERED}) TO 'raw.txt'\n");
         let (mut ours, mut raw) = (Phases::default(), Phases::default());
-        for _ in 0..self.runs {
+        for _ in 0..self.0.runs {
             self.fresh_postgres();
-            raw.merge.push(self.psql("target", &merge));
-            self.psql("target", "VACUUM ANALYZE tool_access;");
-            raw.again.push(self.psql("target", &again));
-            raw.export.push(self.psql("target", &export));
+            raw.merge.push(self.0.psql("target", &merge));
+            self.0.psql("target", "VACUUM ANALYZE tool_access;");
+            raw.again.push(self.0.psql("target", &again));
+            raw.export.push(self.0.psql("target", &export));
             self.fresh_postgres();
             self.measure_ours(&url, &mut ours);
         }
@@ -193,14 +120,14 @@ impl Bench {
     fn measure_ours(&self, url: &str, phases: &mut Phases) {
         let import = ["--source", "export.json"];
         let dry = [&import[..], &["--dry-run"]].concat();
-        phases.dry.push(self.ours("import-tool-access", url, &dry));
-        phases.merge.push(self.ours("import-tool-access", url, &import));
+        phases.dry.push(self.0.ours("import-tool-access", url, &dry));
+        phases.merge.push(self.0.ours("import-tool-access", url, &import));
         if url.starts_with("postgres") {
-            self.psql("target", "VACUUM ANALYZE tool_access;");
+            self.0.psql("target", "VACUUM ANALYZE tool_access;");
         }
-        phases.again.push(self.ours("import-tool-access", url, &import));
-        phases.export.push(self.ours("export-tool-access", url, &["--output", "again.json"]));
-        assert!(same(&self.file("export.json"), &self.file("again.json")), "another export");
+        phases.again.push(self.0.ours("import-tool-access", url, &import));
+        phases.export.push(self.0.ours("export-tool-access", url, &["--output", "again.json"]));
+        assert!(same(&self.0.file("export.json"), &self.0.file("again.json")), "another export");
     }
 }
 
@@ -220,40 +147,14 @@ fn report(system: &str, ours: &Phases, raw: &Phases) {
         ("export", &ours.export, &raw.export),
     ];
     for (what, ours, raw) in rows {
-        let (our_time, raw_time) = (median(ours), median(raw));
+        let time = |samples: &[Sample]| median(samples.iter().map(|sample| sample.time));
+        let (our_time, raw_time) = (time(ours), time(raw));
         let memory = ours.iter().map(|sample| sample.memory).max().unwrap_or(0);
         println!(
             "| {system}: {what} | {our_time:.2} s | {raw_time:.2} s | {:.2} | {} MiB |",
             our_time / raw_time,
             memory / 1024
         );
-    }
-}
-
-fn median(samples: &[Sample]) -> f64 {
-    let mut times: Vec<f64> = samples.iter().map(|sample| sample.time.as_secs_f64()).collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// Runs `command` to its end, looking at its memory meanwhile.
-fn measure(mut command: Command) -> Sample {
-    let started = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut memory = 0;
-    loop {
-        // The kernel keeps the peak, so that looking now and then is enough.
-        if let Ok(text) = fs::read_to_string(&status_file) {
-            let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
-            memory = memory.max(peak.unwrap_or(0));
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{command:?} failed");
-            return Sample { time: started.elapsed(), memory };
-        }
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -29,6 +29,7 @@ use omnitool_database::{
     schema::{tools, users},
 };
 use omnitool_environment::DatabaseUrl;
+use omnitool_testing::bench::peak_memory;
 use omnitool_tool_access::{Author, grant_everyone};
 
 /// What is measured is taken from so many rounds; the medians count.
@@ -101,9 +102,7 @@ impl Serving {
 
     /// The most memory that it ever had, in KiB.
     fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
+        peak_memory(self.child.id()).unwrap()
     }
 }
 

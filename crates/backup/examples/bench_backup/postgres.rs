@@ -1,28 +1,24 @@
 //! PostgreSQL, beside `pg_dump --format=custom` and `pg_restore`.
 
-use std::{
-    fs,
-    num::NonZeroUsize,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, num::NonZeroUsize, path::Path, time::Instant};
 
 use chrono::Utc;
 use omnitool_backup::{Catalog, Kind, StoreOptions, Wanted, capture, for_url_with};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_testing::bench::Bench;
 
-use crate::{Bench, alone, compare, fact, restore};
+use crate::{alone, compare, fact, raw, restore};
 
-pub(crate) fn run(bench: &Bench, server: &str, users: &str, tools: &str) {
-    let url = format!("{server}/bench_live");
-    psql(bench, &format!("{server}/postgres"), "CREATE DATABASE bench_live");
+pub(crate) fn run(bench: &Bench) {
+    let url = bench.postgres_url("live");
+    bench.psql("postgres", "CREATE DATABASE live");
     bench.ours("migrate-db", &url, &["--env", "local"]);
-    bench.ours("fill-database", &url, &[users, tools]);
-    psql(bench, &url, "VACUUM ANALYZE");
+    bench.ours("fill-database", &url, &[&bench.users, &bench.tools]);
+    bench.psql("live", "VACUUM ANALYZE");
     let catalog = Catalog::new(&bench.file("backups-of-postgres"), EnvironmentName::Local);
     captures(bench, &url, &catalog);
     for jobs in [1, 2] {
-        restores(bench, server, &url, &catalog, jobs);
+        restores(bench, &url, &catalog, jobs);
     }
     let folder = ["--folder", "backups-of-postgres"];
     let taken = bench.ours("backup-database", &url, &["capture", folder[0], folder[1]]);
@@ -37,12 +33,12 @@ pub(crate) fn run(bench: &Bench, server: &str, users: &str, tools: &str) {
 fn captures(bench: &Bench, url: &str, catalog: &Catalog) {
     let parsed: DatabaseUrl = url.parse().unwrap();
     let store = for_url_with(&parsed, &StoreOptions::default()).unwrap();
-    let (mut ours, mut raw, mut checks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut checks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.runs {
         let file = bench.file("raw.pgdump");
         let arguments = ["--format=custom", "--file"].map(Path::new);
-        let dumped = bench.raw("pg_dump", &[arguments[0], arguments[1], &file, Path::new(url)]);
-        raw.push(dumped.time);
+        let dumped = raw(bench, "pg_dump", &[arguments[0], arguments[1], &file, Path::new(url)]);
+        theirs.push(dumped.time);
         let copy = bench.file("copy.pgdump");
         fs::write(&copy, "").unwrap();
         let started = Instant::now();
@@ -55,33 +51,33 @@ fn captures(bench: &Bench, url: &str, catalog: &Catalog) {
     }
     let megabytes = fs::metadata(bench.file("raw.pgdump")).unwrap().len() / 1_000_000;
     let what = format!("PostgreSQL, {megabytes} MB: capture, beside `pg_dump --format=custom`");
-    compare(&what, ours, raw, "1.1");
+    compare(&what, ours, theirs, "1.1");
     alone("PostgreSQL: checks of a capture", checks);
 }
 
-fn restores(bench: &Bench, server: &str, url: &str, catalog: &Catalog, jobs: usize) {
+fn restores(bench: &Bench, url: &str, catalog: &Catalog, jobs: usize) {
     let parsed: DatabaseUrl = url.parse().unwrap();
     let options = StoreOptions { programs: None, jobs: NonZeroUsize::new(jobs) };
     let store = for_url_with(&parsed, &options).unwrap();
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let (mut checks, mut safety) = (Vec::new(), Vec::new());
     for _ in 0..bench.runs {
-        let maintenance = format!("{server}/postgres");
-        psql(bench, &maintenance, "DROP DATABASE IF EXISTS bench_raw WITH (FORCE)");
+        bench.psql("postgres", "DROP DATABASE IF EXISTS raw WITH (FORCE)");
         // As after a night: neither side pays for what the other one has written.
-        psql(bench, &maintenance, "CHECKPOINT");
+        bench.psql("postgres", "CHECKPOINT");
         let started = Instant::now();
-        psql(bench, &maintenance, "CREATE DATABASE bench_raw TEMPLATE template0");
-        let into = format!("--dbname={server}/bench_raw");
+        bench.psql("postgres", "CREATE DATABASE raw TEMPLATE template0");
+        let into = format!("--dbname={}", bench.postgres_url("raw"));
         let jobs = format!("--jobs={jobs}");
         let file = bench.file("raw.pgdump");
-        bench.raw(
+        raw(
+            bench,
             "pg_restore",
             &[Path::new("--exit-on-error"), Path::new(&jobs), Path::new(&into), &file],
         );
-        raw.push(started.elapsed());
+        theirs.push(started.elapsed());
 
-        psql(bench, &maintenance, "CHECKPOINT");
+        bench.psql("postgres", "CHECKPOINT");
         let wanted = Wanted::Latest;
         let plan =
             omnitool_backup::RollbackPlan::new(catalog, &*store, &wanted, Utc::now()).unwrap();
@@ -94,12 +90,7 @@ fn restores(bench: &Bench, server: &str, url: &str, catalog: &Catalog, jobs: usi
         }
     }
     let what = format!("PostgreSQL: restore with {jobs} jobs, beside `pg_restore --jobs={jobs}`");
-    compare(&what, ours, raw, "1.1");
+    compare(&what, ours, theirs, "1.1");
     alone(&format!("PostgreSQL: checks of the restored copy ({jobs} jobs)"), checks);
     alone(&format!("PostgreSQL: safety backup, with its checks ({jobs} jobs)"), safety);
-}
-
-fn psql(bench: &Bench, url: &str, sql: &str) -> Duration {
-    let arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, url].map(Path::new);
-    bench.raw("psql", &arguments).time
 }

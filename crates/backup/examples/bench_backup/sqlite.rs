@@ -12,18 +12,19 @@ use diesel::RunQueryDsl as _;
 use omnitool_backup::{Catalog, Kind, RollbackPlan, Store, Wanted, capture, for_url};
 use omnitool_database::{Mode, open};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_testing::bench::Bench;
 
-use crate::{Bench, alone, compare, fact, restore};
+use crate::{alone, compare, fact, raw, restore};
 
 const WRITE: &str = "UPDATE users SET email = coalesce(email, '') || 'x' WHERE id = 1";
 /// A hundred writes per second.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(crate) fn run(bench: &Bench, users: &str, tools: &str) {
+pub(crate) fn run(bench: &Bench) {
     let live = bench.file("live.db");
     let url = DatabaseUrl::sqlite(&live);
     bench.ours("migrate-db", url.expose(), &["--env", "local"]);
-    bench.ours("fill-database", url.expose(), &[users, tools]);
+    bench.ours("fill-database", url.expose(), &[&bench.users, &bench.tools]);
     let megabytes = fs::metadata(&live).unwrap().len() / 1_000_000;
     let catalog = Catalog::new(&bench.file("backups"), EnvironmentName::Local);
     let store = for_url(&url).unwrap();
@@ -47,10 +48,10 @@ fn captures(
     live: &Path,
     what: &dyn Fn(&str) -> String,
 ) {
-    let (mut ours, mut raw, mut checks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut checks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.runs {
         let _ = fs::remove_file(bench.file("raw.db"));
-        raw.push(bench.raw("sqlite3", &[live, Path::new(".backup raw.db")]).time);
+        theirs.push(raw(bench, "sqlite3", &[live, Path::new(".backup raw.db")]).time);
         let copy = bench.file("copy.db");
         fs::write(&copy, "").unwrap();
         let started = Instant::now();
@@ -62,12 +63,12 @@ fn captures(
         capture(catalog, store, Kind::Manual, None, &mut |_| ()).unwrap();
         checks.push(started.elapsed().saturating_sub(copied));
     }
-    compare(&what("capture, beside `.backup`"), ours, raw, "1.3");
+    compare(&what("capture, beside `.backup`"), ours, theirs, "1.3");
     alone(&what("checks of a capture"), checks);
 }
 
 fn restores(bench: &Bench, store: &dyn Store, catalog: &Catalog, what: &dyn Fn(&str) -> String) {
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let (mut checks, mut safety) = (Vec::new(), Vec::new());
     for _ in 0..bench.runs {
         // As live as ours: with a log, and as large as what is restored.
@@ -77,9 +78,8 @@ fn restores(bench: &Bench, store: &dyn Store, catalog: &Catalog, what: &dyn Fn(&
         fs::copy(bench.file("raw.db"), bench.file("target.db")).unwrap();
         let target = DatabaseUrl::sqlite(&bench.file("target.db"));
         drop(open(&target, Mode::Write).unwrap());
-        raw.push(
-            bench.raw("sqlite3", &[Path::new("target.db"), Path::new(".restore raw.db")]).time,
-        );
+        let arguments = ["target.db", ".restore raw.db"].map(Path::new);
+        theirs.push(raw(bench, "sqlite3", &arguments).time);
 
         let plan = RollbackPlan::new(catalog, store, &Wanted::Latest, Utc::now()).unwrap();
         let took = restore(&plan, catalog, store);
@@ -87,7 +87,7 @@ fn restores(bench: &Bench, store: &dyn Store, catalog: &Catalog, what: &dyn Fn(&
         checks.push(took.checks);
         safety.push(took.safety);
     }
-    compare(&what("restore (staging and replacing), beside `.restore`"), ours, raw, "1.3");
+    compare(&what("restore (staging and replacing), beside `.restore`"), ours, theirs, "1.3");
     alone(&what("checks of the staged copy"), checks);
     alone(&what("safety backup, with its checks"), safety);
 }
