@@ -1,5 +1,6 @@
 //! Takes, lists, checks and removes backups of an environment's database.
 
+mod heroku;
 mod report;
 
 use std::{
@@ -16,10 +17,11 @@ use omnitool_backup::{
     set_pin, verify,
 };
 use omnitool_cli::{
-    Failure, Format, Outcome, Program, ProgressBar, TargetArgs, progress_bar, spinner,
+    Failure, Format, Outcome, PlatformArgs, Program, ProgressBar, TargetArgs, progress_bar, spinner,
 };
+use omnitool_environment::Platform;
 
-use self::report::{Applied, Checked};
+use self::report::{Applied, Checked, Place};
 
 const EXAMPLES: &str = "\
 A backup is a copy of the whole database at one moment, taken while the app goes on. It is opened and checked before it \
@@ -34,6 +36,7 @@ Examples:
   backup-database --env production pin b003
   backup-database --env production prune --keep 10 --dry-run
   backup-database --env production prune --keep 10 --keep-daily 7 --keep-weekly 4 --keep-monthly 12
+  HEROKU_API_KEY=… backup-database --env production --platform heroku capture
 
 To restore one: rollback-migration --env staging --backup b003
 
@@ -45,6 +48,9 @@ Exit codes: 0 done, 1 failed or refused, or a backup is bad, 2 wrong usage";
 struct Args {
     #[command(flatten)]
     target: TargetArgs,
+
+    #[command(flatten)]
+    platform: PlatformArgs,
 
     /// The folder with a folder of backups per environment
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_FOLDER)]
@@ -88,6 +94,10 @@ enum Action {
             value_delimiter = ','
         )]
         encrypt_to: Vec<String>,
+
+        /// On Heroku: do not download the backup to look into it; Heroku's word that it succeeded is then all that is known
+        #[arg(long, env = "OMNITOOL_NO_DOWNLOAD")]
+        no_download: bool,
     },
     /// Show all backups
     List,
@@ -106,6 +116,23 @@ enum Action {
         /// The file with the age identity that decrypts backups; without it, of encrypted ones only the SHA-256 is compared
         #[arg(long, value_name = "FILE", env = "OMNITOOL_BACKUP_IDENTITY")]
         identity: Option<PathBuf>,
+
+        /// On Heroku: do not download the backup to look into it
+        #[arg(long, env = "OMNITOOL_NO_DOWNLOAD")]
+        no_download: bool,
+
+        /// On Heroku: restore the backup into a scratch database on the server of --scratch-url, too
+        #[arg(long, requires = "scratch_url", conflicts_with = "no_download")]
+        deep: bool,
+
+        /// A PostgreSQL server of your own where databases may be made, for --deep. Prefer the variable
+        #[arg(
+            long,
+            env = "OMNITOOL_SCRATCH_DATABASE_URL",
+            hide_env_values = true,
+            value_name = "URL"
+        )]
+        scratch_url: Option<String>,
     },
     /// Keep a backup from being pruned
     Pin {
@@ -162,24 +189,28 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Outcome, Failure> {
-    let Args { target, folder, pg_bin, format, action } = args;
+    if args.platform.platform == Platform::Heroku {
+        return heroku::run(args);
+    }
+    let Args { target, platform: _, folder, pg_bin, format, action } = args;
     let target = target.resolve()?;
     let environment =
         find_environment(&target.database_url, target.environment).map_err(environment_failure)?;
     let catalog = Catalog::new(&folder, environment);
+    let place = Place::Folder(&catalog);
     let options = StoreOptions { programs: pg_bin, ..StoreOptions::default() };
     let store = for_url_with(&target.database_url, &options).map_err(unsupported_failure)?;
     match action {
-        Action::Capture { kind, release, encrypt_to } => {
+        Action::Capture { kind, release, encrypt_to, no_download: _ } => {
             let keys = Keys { recipients: recipients(&encrypt_to)?, identity: None };
             let catalog = catalog.with_keys(keys);
             run_capture(&catalog, &*store, kind, release.as_deref(), format)
         }
-        Action::List => report::list(&catalog, catalog.list().map_err(catalog_failure)?, format),
+        Action::List => report::list(&place, catalog.list().map_err(catalog_failure)?, format),
         Action::Show { id } => {
-            report::show(&catalog, catalog.find(id).map_err(catalog_failure)?, format)
+            report::show(&place, catalog.find(id).map_err(catalog_failure)?, format)
         }
-        Action::Verify { id, identity } => {
+        Action::Verify { id, identity, .. } => {
             let catalog = catalog.with_keys(Keys { recipients: Vec::new(), identity });
             run_verify(&catalog, &*store, id, format)
         }
@@ -199,7 +230,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
             let plan = PrunePlan::load(&catalog, &*store, &retention).map_err(prune_failure)?;
             let applied =
                 if dry_run { Applied::Not } else { Applied::With(plan.apply(&catalog, &*store)) };
-            report::pruned(&catalog, plan, applied, format)
+            report::pruned(environment, plan, applied, format)
         }
     }
 }
@@ -221,7 +252,7 @@ fn run_capture(
     let result = capture(catalog, store, kind, release, &mut |progress| shown.update(progress));
     drop(shown);
     let backup = result.map_err(|error| capture_failure(error, catalog.folder()))?;
-    report::captured(catalog, backup, format)
+    report::captured(&Place::Folder(catalog), backup, format)
 }
 
 /// Shows how far a step has come, where a person looks at it.
@@ -274,7 +305,7 @@ fn run_verify(
         checked.push(Checked::new(id, verify(catalog, store, id, hooks)));
     }
     drop(shown);
-    report::verified(catalog, checked, format)
+    report::verified(catalog.environment(), checked, format)
 }
 
 fn unsupported_failure(error: UnsupportedDatabaseError) -> Failure {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use omnitool_backup::heroku::HerokuBackups;
 use omnitool_backup::{
     BackupId, BrokenBackup, Catalog, Listing, Manifest, Method, PruneFailure, PrunePlan, Pruned,
-    VerifyError,
 };
 use omnitool_cli::{Failure, Format, Outcome, print_json};
 use omnitool_environment::EnvironmentName;
@@ -24,6 +24,41 @@ pub(crate) struct Checked {
     problem: Option<String>,
 }
 
+/// Where backups are.
+pub(crate) enum Place<'a> {
+    /// In a folder of this machine.
+    Folder(&'a Catalog),
+    /// With the database of an app on Heroku.
+    Heroku(&'a HerokuBackups),
+}
+
+impl Place<'_> {
+    const fn environment(&self) -> EnvironmentName {
+        match self {
+            Self::Folder(catalog) => catalog.environment(),
+            Self::Heroku(backups) => backups.environment(),
+        }
+    }
+
+    fn file(&self, backup: &Manifest) -> String {
+        match self {
+            Self::Folder(catalog) => catalog.file(backup).display().to_string(),
+            Self::Heroku(_) => format!("{} in {self}", backup.id),
+        }
+    }
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(catalog) => catalog.folder().display().fmt(f),
+            Self::Heroku(backups) => {
+                write!(f, "{} of the app {} on Heroku", backups.database().name, backups.app())
+            }
+        }
+    }
+}
+
 /// What became of a prune plan.
 pub(crate) enum Applied {
     /// Nothing: it was a dry run.
@@ -33,7 +68,10 @@ pub(crate) enum Applied {
 }
 
 impl Checked {
-    pub(crate) fn new(id: BackupId, result: Result<Manifest, VerifyError>) -> Self {
+    pub(crate) fn new<E: std::error::Error + 'static>(
+        id: BackupId,
+        result: Result<Manifest, E>,
+    ) -> Self {
         match result {
             Ok(backup) => {
                 let how = backup.verified.map(|verified| verified.how);
@@ -51,7 +89,7 @@ impl From<BrokenBackup> for Checked {
 }
 
 pub(crate) fn captured(
-    catalog: &Catalog,
+    place: &Place<'_>,
     backup: Manifest,
     format: Format,
 ) -> Result<Outcome, Failure> {
@@ -62,13 +100,18 @@ pub(crate) fn captured(
         file: String,
         backup: Manifest,
     }
-    let Manifest { id, environment, size, rows, .. } = &backup;
-    let summary = format!(
-        "Captured {id} of {environment}: {} rows in {} tables, {size} bytes, verified",
-        rows.values().sum::<u64>(),
-        rows.len()
-    );
-    let (id, file) = (*id, catalog.file(&backup).display().to_string());
+    let Manifest { id, environment, size, rows, verified, .. } = &backup;
+    let summary = match verified.as_ref().map(|verified| verified.how) {
+        Some(Method::Reported) => {
+            format!("Captured {id} of {environment}: {size} bytes, verified as far as Heroku says")
+        }
+        _ => format!(
+            "Captured {id} of {environment}: {} rows in {} tables, {size} bytes, verified",
+            rows.values().sum::<u64>(),
+            rows.len()
+        ),
+    };
+    let (id, file) = (*id, place.file(&backup));
     match format {
         Format::Text => print(&format!("[SUCCESS] {summary}\n{file}\n"))?,
         Format::Json => print_json(&Report { summary, id, file, backup })?,
@@ -77,7 +120,7 @@ pub(crate) fn captured(
 }
 
 pub(crate) fn list(
-    catalog: &Catalog,
+    place: &Place<'_>,
     listing: Listing,
     format: Format,
 ) -> Result<Outcome, Failure> {
@@ -90,7 +133,7 @@ pub(crate) fn list(
         broken: Vec<BrokenBackup>,
     }
     let Listing { backups, broken } = listing;
-    let (environment, folder) = (catalog.environment(), catalog.folder().display().to_string());
+    let (environment, folder) = (place.environment(), place.to_string());
     let mut summary = format!("{} of {environment} in {folder}", count(backups.len(), "backup"));
     if !broken.is_empty() {
         summary += &format!(", and {} that cannot be used", broken.len());
@@ -150,7 +193,7 @@ fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
 }
 
 pub(crate) fn show(
-    catalog: &Catalog,
+    place: &Place<'_>,
     backup: Manifest,
     format: Format,
 ) -> Result<Outcome, Failure> {
@@ -160,7 +203,7 @@ pub(crate) fn show(
         file: String,
         backup: Manifest,
     }
-    let file = catalog.file(&backup).display().to_string();
+    let file = place.file(&backup);
     let taken = backup.created_at.format(TIME);
     let summary = format!("{} of {}, taken {taken} UTC", backup.id, backup.environment);
     if format == Format::Json {
@@ -188,12 +231,13 @@ pub(crate) fn show(
          file      {file}\n\
          kind      {kind}\n\
          size      {size} bytes\n\
-         sha256    {sha256}\n\
+         sha256    {}\n\
          encrypted {}\n\
          schema    {}\n\
          release   {}\n\
          pinned    {}\n\
          verified  {verified}\n",
+        if sha256.is_empty() { "not known: it was never downloaded" } else { &sha256 },
         if encrypted_to.is_empty() { "no".to_owned() } else { one_line(&encrypted_to.join(", ")) },
         schema_version.as_deref().map_or_else(|| "none".to_owned(), one_line),
         release.as_deref().map_or_else(|| "not recorded".to_owned(), one_line),
@@ -227,7 +271,7 @@ pub(crate) fn pinned(backup: Manifest, format: Format) -> Result<Outcome, Failur
 }
 
 pub(crate) fn verified(
-    catalog: &Catalog,
+    environment: EnvironmentName,
     mut checked: Vec<Checked>,
     format: Format,
 ) -> Result<Outcome, Failure> {
@@ -239,7 +283,6 @@ pub(crate) fn verified(
         backups: Vec<Checked>,
     }
     checked.sort_by_key(|checked| checked.id);
-    let environment = catalog.environment();
     let bad = checked.iter().filter(|checked| !checked.verified).count();
     let good = checked.len() - bad;
     let summary = format!("{} of {environment} verified, {bad} bad", count(good, "backup"));
@@ -258,6 +301,9 @@ pub(crate) fn verified(
                     "{id}  verified by its SHA-256 only: it is encrypted, and no --identity was named"
                 )
             }
+            None if how == Some(Method::Reported) => {
+                writeln!(text, "{id}  verified as far as Heroku says: it was not downloaded")
+            }
             None => writeln!(text, "{id}  verified"),
             Some(problem) => writeln!(text, "{id}  BAD: {}", one_line(&problem)),
         };
@@ -268,7 +314,7 @@ pub(crate) fn verified(
 }
 
 pub(crate) fn pruned(
-    catalog: &Catalog,
+    environment: EnvironmentName,
     plan: PrunePlan,
     applied: Applied,
     format: Format,
@@ -281,7 +327,6 @@ pub(crate) fn pruned(
         plan: PrunePlan,
         failed: Vec<String>,
     }
-    let environment = catalog.environment();
     let (summary, failed) = match applied {
         Applied::Not => {
             let going =

@@ -3,6 +3,7 @@
 mod backup;
 mod catalog;
 mod digest;
+pub mod heroku;
 mod id;
 mod manifest;
 pub mod masking;

@@ -25,7 +25,7 @@ pub struct Manifest {
     pub environment: EnvironmentName,
     /// The database system whose file it is.
     pub system: System,
-    /// The file's name, in the manifest's own folder.
+    /// The file's name, in the manifest's own folder; of a backup on Heroku, the name that a download would get.
     pub file: String,
     /// Why it was taken.
     pub kind: Kind,
@@ -33,7 +33,7 @@ pub struct Manifest {
     pub created_at: DateTime<Utc>,
     /// The file's length in bytes, as it lies there: encrypted, where it is.
     pub size: u64,
-    /// The SHA-256 of the same in hexadecimal.
+    /// The SHA-256 of the same in hexadecimal; empty of a backup on Heroku that was never downloaded.
     pub sha256: String,
     /// Who can decrypt it: age recipients, which are no secrets; empty where it is not encrypted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -96,6 +96,8 @@ pub enum Method {
     ReadDump,
     /// The dump was read, and restored into a scratch database that holds what its manifest says.
     RestoredDump,
+    /// Heroku says that it was finished, succeeded and had no warnings; nobody has looked into it.
+    Reported,
     /// Only its SHA-256 was compared with that of the capture: it is encrypted, and there was no key to look into it.
     Digest,
 }
@@ -271,6 +273,7 @@ impl Method {
             Self::OpenedCopy => "opened-copy",
             Self::ReadDump => "read-dump",
             Self::RestoredDump => "restored-dump",
+            Self::Reported => "reported",
             Self::Digest => "digest",
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     BackupId, Catalog, CatalogError, DropOldError, Kind, Listing, Manifest, OldDatabase,
-    ReadDatabaseError, Store, catalog::BrokenBackup,
+    ReadDatabaseError, Store, catalog::BrokenBackup, heroku::HerokuBackupError,
 };
 
 /// How many backups are to stay. Only verified ones count, and safety copies of rollbacks do not.
@@ -67,6 +67,8 @@ pub enum Reason {
     Weekly,
     /// It is the newest one of its month.
     Monthly,
+    /// It was taken elsewhere, so that nobody here knows whether it is pinned.
+    Unrecorded,
     /// It does not count, and it is newer than the oldest of the newest ones that do.
     Recent,
 }
@@ -103,6 +105,9 @@ pub enum RemoveError {
     /// An old database.
     #[error(transparent)]
     Drop(#[from] DropOldError),
+    /// A backup on Heroku.
+    #[error(transparent)]
+    Heroku(#[from] Box<HerokuBackupError>),
 }
 
 /// Why nobody knows what could be removed. Nothing was.
@@ -251,6 +256,7 @@ impl Reason {
             Self::Daily => "the newest of its day",
             Self::Weekly => "the newest of its week",
             Self::Monthly => "the newest of its month",
+            Self::Unrecorded => "taken elsewhere",
             Self::Recent => "does not count, and is recent",
         }
     }

@@ -502,6 +502,9 @@ pub struct Transfer {
     /// Errors that were ignored.
     #[serde(default, deserialize_with = "nullable")]
     pub warnings: u64,
+    /// How many of its kind Heroku keeps; older ones expire.
+    #[serde(default)]
+    pub num_keep: Option<usize>,
     /// When it was asked for, in Heroku's own format.
     #[serde(default, deserialize_with = "nullable")]
     pub created_at: String,

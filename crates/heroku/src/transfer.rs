@@ -56,7 +56,22 @@ impl Heroku {
         see: &mut dyn FnMut(&Transfer),
     ) -> Result<Transfer, HerokuError> {
         let backup = self.begin_capture(database)?;
-        let backup = self.wait_for_transfer(&database.billing_app, &backup, limit, see)?;
+        self.finish_capture(database, &backup, limit, see)
+    }
+
+    /// Waits for the end of a backup that was begun. `see` is shown each state.
+    ///
+    /// # Errors
+    ///
+    /// As of [`capture`](Self::capture).
+    pub fn finish_capture(
+        &self,
+        database: &DatabaseAddOn,
+        backup: &Transfer,
+        limit: Duration,
+        see: &mut dyn FnMut(&Transfer),
+    ) -> Result<Transfer, HerokuError> {
+        let backup = self.wait_for_transfer(&database.billing_app, backup, limit, see)?;
         if backup.warnings > 0 {
             return Err(HerokuError::Failed {
                 what: format!("the backup {}", backup.name()),

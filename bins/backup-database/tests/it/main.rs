@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod heroku;
+
 use std::path::PathBuf;
 
 use omnitool_database::{Dialect, Mode, open};
@@ -97,6 +99,12 @@ fn help_shows_the_commands_and_examples() {
               
               [env: DATABASE_URL]
 
+          --platform <PLATFORM>
+              Where the environment runs: local or heroku. Heroku needs a token in `HEROKU_API_KEY`
+              
+              [env: OMNITOOL_PLATFORM=]
+              [default: local]
+
           --folder <DIR>
               The folder with a folder of backups per environment
               
@@ -136,6 +144,7 @@ fn help_shows_the_commands_and_examples() {
       backup-database --env production pin b003
       backup-database --env production prune --keep 10 --dry-run
       backup-database --env production prune --keep 10 --keep-daily 7 --keep-weekly 4 --keep-monthly 12
+      HEROKU_API_KEY=… backup-database --env production --platform heroku capture
 
     To restore one: rollback-migration --env staging --backup b003
 

@@ -1,0 +1,214 @@
+//! Backups of an app on an emulated Heroku, with real dumps.
+
+use omnitool_heroku_emulator::FaultKind;
+use omnitool_testing::fixture;
+use serde_json::Value;
+
+use self::world::{STAGING, World};
+
+pub(crate) mod world;
+
+const PLAN: &str = "heroku-postgresql:standard-0";
+
+fn world() -> World {
+    let world = World::new(crate::PROGRAM, PLAN);
+    fixture::user(&mut world.connect("staging-db"), "alice");
+    world
+}
+
+fn staging<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    ["--env", "staging"].iter().chain(arguments).copied().collect()
+}
+
+fn ids(backups: &Value) -> Vec<&str> {
+    backups.as_array().unwrap().iter().map(|backup| backup["id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_backup_is_taken_once_looked_into_and_described_as_a_local_one() {
+    let world = world();
+    world.fault(FaultKind::LoseAnswer, "POST", "/backups", 1);
+    let captured =
+        world.json(&staging(&["capture", "--kind", "before-deploy", "--release", "0002"]));
+    assert_eq!(captured["id"], "b001");
+    let backup = &captured["backup"];
+    assert_eq!((&backup["kind"], &backup["release"]), (&"before-deploy".into(), &"0002".into()));
+    assert_eq!(backup["verified"]["how"], "read-dump");
+    assert_eq!(backup["rows"]["users"], 1);
+    assert_eq!(backup["sha256"].as_str().unwrap().len(), 64);
+    let listed = world.json(&staging(&["list"]));
+    assert_eq!(ids(&listed["backups"]), ["b001"]);
+    assert_eq!(&listed["backups"][0], backup);
+    // Nothing of the dump stays on this machine.
+    let records = world.project.path().join("data/backups/staging/heroku");
+    let names: Vec<_> = std::fs::read_dir(records)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, ["b001.json"]);
+    let text = world.run(&staging(&["list"])).success();
+    assert!(
+        text.starts_with(&format!(
+            "1 backup of staging in staging-db of the app {STAGING} on Heroku\n"
+        )),
+        "{text}"
+    );
+    let shown = world.run(&staging(&["show", "b001"])).success();
+    assert!(shown.contains("rows      users: 1\n"), "{shown}");
+}
+
+#[test]
+fn faults_of_heroku_are_waited_out() {
+    let world = world();
+    world.fault(FaultKind::Status(503), "", "/transfers", 2);
+    world.fault(FaultKind::Status(429), "GET", "", 2);
+    world.fault(FaultKind::ExpiredUrl, "", "", 1);
+    world.run(&staging(&["capture"])).success();
+    assert_eq!(world.count("POST", "/backups"), 1);
+    world.fault(FaultKind::Html, "GET", "/config-vars", 1);
+    let failed = world.run(&staging(&["capture"])).failure(1);
+    assert!(
+        failed.contains("no JSON") && failed.contains("nothing was changed; run this again"),
+        "{failed}"
+    );
+    world.fault(FaultKind::Html, "POST", "/backups", 1);
+    let failed = world.run(&staging(&["capture"])).failure(1);
+    assert!(failed.contains("no backup was taken; run this again"), "{failed}");
+    assert_eq!(ids(&world.json(&staging(&["list"]))["backups"]), ["b001"]);
+}
+
+#[test]
+fn a_backup_that_fails_or_warns_is_none_and_another_can_be_taken() {
+    let world = world();
+    world.fault(FaultKind::FailTransfer, "", "", 1);
+    let failed = world.json(&staging(&["capture"]));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&failed).unwrap(), @r#"
+    {
+      "causes": [
+        "b001 failed: Heroku says:\nasked to fail"
+      ],
+      "error": "the backup b001 was begun, and it is not known to be good",
+      "hint": "no good backup was taken; run this again",
+      "kind": "failed",
+      "status": "failed"
+    }
+    "#);
+    world.fault(FaultKind::WarnTransfer, "", "", 1);
+    let warned = world.run(&staging(&["capture"])).failure(1);
+    assert!(warned.contains("b002 failed: it ended with 1 warnings"), "{warned}");
+    world.run(&staging(&["capture"])).success();
+    let listed = world.json(&staging(&["list"]));
+    assert_eq!(
+        (ids(&listed["backups"]), ids(&listed["broken"])),
+        (vec!["b003"], vec!["b001", "b002"])
+    );
+    let bad = world.run(&staging(&["verify"]));
+    assert_eq!(bad.code, Some(1));
+    assert_eq!(
+        bad.stdout,
+        "b001  BAD: it failed\nb002  BAD: it ended with 1 warnings\nb003  verified\n1 backup of staging verified, 2 bad\n"
+    );
+}
+
+#[test]
+fn a_status_that_cannot_be_read_leaves_a_backup_that_does_not_count_until_it_is_looked_at() {
+    let world = world();
+    world.fault(FaultKind::Status(500), "GET", "/transfers/", 200);
+    let failed = world.run(&staging(&["capture", "--kind", "before-deploy"])).failure(1);
+    assert!(
+        failed.contains("the backup b001 was begun, and it is not known to be good"),
+        "{failed}"
+    );
+    let next = "backup-database --env staging --platform heroku verify b001";
+    assert!(failed.contains(next), "{failed}");
+    world.emulator.heal();
+    let listed = world.json(&staging(&["list"]));
+    assert_eq!(
+        (&listed["backups"][0]["verified"], &listed["backups"][0]["kind"]),
+        (&Value::Null, &"before-deploy".into())
+    );
+    world.run(&staging(&["verify", "b001"])).success();
+    let listed = world.json(&staging(&["list"]));
+    assert_eq!(listed["backups"][0]["verified"]["how"], "read-dump");
+    assert_eq!(world.count("POST", "/backups"), 1);
+}
+
+#[test]
+fn a_dump_that_cannot_be_downloaded_does_not_count_unless_heroku_s_word_is_enough() {
+    let world = world();
+    world.fault(FaultKind::ExpiredUrl, "", "", 100);
+    let failed = world.run(&staging(&["capture"])).failure(1);
+    assert!(
+        failed.contains("cannot download the backup b001") && failed.contains("--no-download"),
+        "{failed}"
+    );
+    let text = world.run(&staging(&["capture", "--no-download"])).success();
+    assert!(text.contains("verified as far as Heroku says"), "{text}");
+    world.emulator.heal();
+    let server = world.server_url().to_owned();
+    let mut command = world.command(&staging(&["verify", "b002", "--deep", "--format", "json"]));
+    command.env("OMNITOOL_SCRATCH_DATABASE_URL", server);
+    let verified = world.project.output(command).success();
+    assert!(verified.contains("restored-dump"), "{verified}");
+}
+
+#[test]
+fn pruning_keeps_what_is_pinned_what_others_took_and_the_newest() {
+    let world = world();
+    for _ in 0..5 {
+        world.run(&staging(&["capture", "--no-download"])).success();
+    }
+    world.run(&staging(&["pin", "b001"])).success();
+    // As on another machine.
+    std::fs::remove_file(world.project.path().join("data/backups/staging/heroku/b002.json"))
+        .unwrap();
+    let text = world.run(&staging(&["prune", "--keep", "1", "--dry-run"])).success();
+    insta::assert_snapshot!(text, @r"
+    remove  b003
+    remove  b004
+    keep    b001 (pinned)
+    keep    b002 (taken elsewhere)
+    keep    b005 (the newest verified one)
+    Dry run: 2 backups of staging would be removed; nothing was
+    ");
+    world.fault(FaultKind::LoseAnswer, "DELETE", "/transfers/3", 1);
+    world.fault(FaultKind::Status(503), "DELETE", "/transfers/4", 1);
+    world.run(&staging(&["prune", "--keep", "1"])).success();
+    assert_eq!(ids(&world.json(&staging(&["list"]))["backups"]), ["b001", "b002", "b005"]);
+    let again = world.run(&staging(&["prune", "--keep", "1"])).success();
+    assert!(again.ends_with("Removed 0 backups of staging; 3 backups left\n"), "{again}");
+}
+
+#[test]
+fn another_environment_s_database_is_not_taken_for_this_one() {
+    let world = world();
+    omnitool_database::stamp::write(
+        &mut world.connect("staging-db"),
+        omnitool_environment::EnvironmentName::Production,
+    )
+    .unwrap();
+    let failed = world.run(&staging(&["capture"])).failure(1);
+    assert!(failed.contains("the backup b001 is stamped `production`"), "{failed}");
+    assert_eq!(world.json(&staging(&["list"]))["backups"][0]["verified"], Value::Null);
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_is_asked() {
+    let world = world();
+    let no_env = world.run(&["list"]).failure(2);
+    insta::assert_snapshot!(no_env, @r"
+    error: the platform heroku needs to know which environment is meant
+
+    hint: add --env staging or --env production
+    ");
+    let mut command = world.command(&staging(&["list"]));
+    command.env_remove("HEROKU_API_KEY");
+    insta::assert_snapshot!(world.project.output(command).failure(1), @r"
+    error: the platform heroku needs a token in HEROKU_API_KEY, and there is none
+
+    hint: make one with `heroku authorizations:create`, and set HEROKU_API_KEY to it
+    ");
+    let sealed = world.run(&staging(&["capture", "--encrypt-to", "age1xyz"])).failure(1);
+    assert!(sealed.contains("cannot encrypt them"), "{sealed}");
+    assert_eq!(world.count("POST", "/backups"), 0);
+}

@@ -1,0 +1,606 @@
+//! Backups on Heroku: its own, taken and kept there, with what it does not know about them in files beside.
+//!
+//! Heroku numbers backups, restores and copies in one list, so ids have gaps. It knows when each was taken and whether it
+//! came to a good end; why it was taken, which release it belongs to, whether it is pinned and what is in it stands in
+//! `data/backups/ENV/heroku` on the machine that took it (`docs/decisions/0010-backups-on-heroku.md`).
+
+mod record;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use omnitool_environment::{DatabaseUrl, EnvironmentName, ParseDatabaseUrlError};
+use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, Settings, Transfer, TransferKind};
+
+pub use self::record::HerokuRecordError;
+use self::record::Records;
+use crate::{
+    BackupId, BrokenBackup, Contents, InspectError, Kept, Kind, Listing, Manifest, Method, Pin,
+    Progress, PruneFailure, PrunePlan, Pruned, Reason, RehearsalHooks, RestoreError,
+    RestoreRequest, Retention, Step, Store, StoreOptions, System, UnsupportedDatabaseError,
+    Verified,
+    digest::{Fingerprint, Hasher},
+    for_url_with,
+    manifest::NewManifest,
+};
+
+/// How long a backup, a restore or a download may take.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// The config var that names an app's database.
+pub(crate) const DATABASE_VARIABLE: &str = "DATABASE_URL";
+
+/// An app's database on Heroku and its backups.
+pub struct HerokuBackups {
+    heroku: Heroku,
+    app: String,
+    environment: EnvironmentName,
+    database: DatabaseAddOn,
+    live: Box<dyn Store>,
+    records: Records,
+}
+
+/// How closely a backup is looked at. Heroku's word that it came to a good end is asked for in any case.
+#[derive(Clone, Copy)]
+pub enum Look<'a> {
+    /// No closer.
+    Report,
+    /// It is downloaded into a file that goes away again, and read to its end.
+    Download,
+    /// And restored into a scratch database on the server of this one.
+    Scratch(&'a dyn Store),
+}
+
+/// Why something about backups on Heroku was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HerokuBackupError {
+    /// Heroku refused, or gave no answer.
+    #[error(transparent)]
+    Heroku(#[from] HerokuError),
+    /// The app's config has no address of its database.
+    #[error("the app {app} has no config var {DATABASE_VARIABLE}")]
+    NoDatabase {
+        /// The app.
+        app: String,
+    },
+    /// The address is none of a database.
+    #[error("cannot use the config var {DATABASE_VARIABLE} of {app}")]
+    Address {
+        /// The app.
+        app: String,
+        /// Why.
+        #[source]
+        source: ParseDatabaseUrlError,
+    },
+    /// The address names no database.
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedDatabaseError),
+    /// What is known about backups on this machine cannot be used.
+    #[error(transparent)]
+    Record(#[from] HerokuRecordError),
+    /// There is no such backup.
+    #[error("there is no backup {id} of the app {app}")]
+    NotFound {
+        /// The name.
+        id: BackupId,
+        /// The app.
+        app: String,
+    },
+    /// Heroku says that it is none.
+    #[error("the backup {id} cannot be used: {problem}")]
+    Unfit {
+        /// The backup.
+        id: BackupId,
+        /// What Heroku says.
+        problem: String,
+    },
+    /// It was begun, and how it ended is not known.
+    #[error("the backup {id} was begun, and it is not known to be good")]
+    Begun {
+        /// The backup.
+        id: BackupId,
+        /// Why it is not known.
+        #[source]
+        source: Box<Self>,
+    },
+    /// It could not be fetched to look at it.
+    #[error("cannot download the backup {id}")]
+    Download {
+        /// The backup.
+        id: BackupId,
+        /// Why.
+        #[source]
+        source: HerokuError,
+    },
+    /// There is no place for it here.
+    #[error("cannot write the backup {id} to a file of this machine")]
+    File {
+        /// The backup.
+        id: BackupId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no good.
+    #[error("the backup {id} failed its checks")]
+    Inspect {
+        /// The backup.
+        id: BackupId,
+        /// Why.
+        #[source]
+        source: InspectError,
+    },
+    /// It is one of another environment.
+    #[error("the backup {id} is stamped `{stamped}`, but `{wanted}` was asked for")]
+    Stamp {
+        /// The backup.
+        id: BackupId,
+        /// What it is.
+        stamped: EnvironmentName,
+        /// What the caller named.
+        wanted: EnvironmentName,
+    },
+    /// It is not what it was.
+    #[error(
+        "the backup {id} is not the one that was taken: its SHA-256 is {found} instead of {expected}"
+    )]
+    Changed {
+        /// The backup.
+        id: BackupId,
+        /// What it is.
+        found: String,
+        /// What it was.
+        expected: String,
+    },
+    /// It could not be restored where nobody looks.
+    #[error("cannot restore backup {id} to look at it")]
+    Rehearse {
+        /// The backup.
+        id: BackupId,
+        /// Why.
+        #[source]
+        source: Box<RestoreError>,
+    },
+}
+
+/// A backup that was looked at: what is in it where it was read, and its file as long as the value lives.
+pub(crate) struct Seen {
+    pub(crate) contents: Option<Contents>,
+    pub(crate) sha256: String,
+    pub(crate) how: Method,
+    _file: Option<tempfile::NamedTempFile>,
+}
+
+impl HerokuBackups {
+    /// The backups of the database that `app`'s `DATABASE_URL` is the address of. Records are below `parent`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no such app or it has no database.
+    pub fn open(
+        settings: Settings,
+        app: &str,
+        environment: EnvironmentName,
+        parent: &Path,
+        options: &StoreOptions,
+    ) -> Result<Self, HerokuBackupError> {
+        let heroku = Heroku::new(settings)?;
+        let database = heroku.database_of(app, DATABASE_VARIABLE)?;
+        let live = for_url_with(&address(&heroku, app, DATABASE_VARIABLE)?, options)?;
+        let records = Records::new(parent.join(environment.as_str()).join("heroku"));
+        Ok(Self { heroku, app: app.to_owned(), environment, database, live, records })
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// Whose backups these are.
+    #[must_use]
+    pub const fn environment(&self) -> EnvironmentName {
+        self.environment
+    }
+
+    /// The add-on whose database it is.
+    #[must_use]
+    pub const fn database(&self) -> &DatabaseAddOn {
+        &self.database
+    }
+
+    /// Where the records are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.records.folder()
+    }
+
+    /// The client.
+    #[must_use]
+    pub const fn heroku(&self) -> &Heroku {
+        &self.heroku
+    }
+
+    /// The database, by its address.
+    #[expect(dead_code)]
+    pub(crate) fn live(&self) -> &dyn Store {
+        &*self.live
+    }
+
+    fn transfers(&self) -> Result<Vec<Transfer>, HerokuError> {
+        self.heroku.transfers(&self.database.billing_app)
+    }
+
+    /// All backups.
+    ///
+    /// # Errors
+    ///
+    /// Fails where Heroku does not answer or a record cannot be read.
+    pub fn list(&self) -> Result<Listing, HerokuBackupError> {
+        let transfers = self.transfers()?;
+        let mut listing = Listing::default();
+        for transfer in transfers.iter().rev().filter(|transfer| is_backup(transfer)) {
+            let id = id_of(transfer);
+            match problem(transfer) {
+                None => listing.backups.push(self.describe(transfer, &transfers)?),
+                Some(problem) => listing.broken.push(BrokenBackup { id, problem }),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// One backup.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none, or Heroku says that it is no good.
+    pub fn find(&self, id: BackupId) -> Result<Manifest, HerokuBackupError> {
+        self.find_both(id).map(|(backup, _)| backup)
+    }
+
+    pub(crate) fn find_both(
+        &self,
+        id: BackupId,
+    ) -> Result<(Manifest, Transfer), HerokuBackupError> {
+        let transfers = self.transfers()?;
+        let found = transfers.iter().find(|transfer| is_backup(transfer) && id_of(transfer) == id);
+        let Some(transfer) = found else {
+            return Err(HerokuBackupError::NotFound { id, app: self.app.clone() });
+        };
+        match problem(transfer) {
+            None => Ok((self.describe(transfer, &transfers)?, transfer.clone())),
+            Some(problem) => Err(HerokuBackupError::Unfit { id, problem }),
+        }
+    }
+
+    /// What is recorded about a good backup, else what follows from Heroku's list.
+    fn describe(
+        &self,
+        transfer: &Transfer,
+        all: &[Transfer],
+    ) -> Result<Manifest, HerokuRecordError> {
+        let id = id_of(transfer);
+        if let Some(mut recorded) = self.records.find(id, transfer)? {
+            recorded.size = transfer.processed_bytes;
+            return Ok(recorded);
+        }
+        // Nobody takes a backup right before a restore but for safety.
+        let next = all.iter().find(|next| next.num == transfer.num + 1);
+        let is_safety_copy = next.is_some_and(|next| next.kind() == TransferKind::Restore);
+        let kind = if is_safety_copy { Kind::BeforeRollback } else { Kind::Manual };
+        let mut backup = self.new_manifest(transfer, kind, None);
+        let when = transfer.finished_at.as_deref().and_then(time).unwrap_or(backup.created_at);
+        backup.verified = Some(Verified { when, how: Method::Reported });
+        Ok(backup)
+    }
+
+    fn new_manifest(&self, transfer: &Transfer, kind: Kind, release: Option<&str>) -> Manifest {
+        let id = id_of(transfer);
+        let created_at = time(&transfer.created_at).unwrap_or_else(now);
+        let mut manifest: Manifest = NewManifest {
+            id,
+            environment: self.environment,
+            system: System::Postgres,
+            file: format!("{id}.{}", System::Postgres.extension()),
+            kind,
+            created_at,
+            size: transfer.processed_bytes,
+            sha256: String::new(),
+            encrypted_to: Vec::new(),
+            schema_version: None,
+            release: release.map(ToOwned::to_owned),
+            rows: std::collections::BTreeMap::new(),
+            verified: Verified { when: created_at, how: Method::Reported },
+        }
+        .into();
+        manifest.verified = None;
+        manifest
+    }
+
+    /// Takes a backup, and looks at it before it counts as one. An answer that is lost does not make two of them.
+    ///
+    /// # Errors
+    ///
+    /// Fails where Heroku does not take it, or it is no good. One that was begun is named.
+    pub fn capture(
+        &self,
+        kind: Kind,
+        release: Option<&str>,
+        look: Look<'_>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Manifest, HerokuBackupError> {
+        let begun = self.heroku.begin_capture(&self.database)?;
+        let mut backup = self.new_manifest(&begun, kind, release);
+        let id = backup.id;
+        // First of all: should this end here, it is known why it was taken.
+        self.records.write(&begun, &backup)?;
+        let finish = || -> Result<Manifest, HerokuBackupError> {
+            let taken = self.heroku.finish_capture(&self.database, &begun, LIMIT, &mut |now| {
+                let (done, total) = (now.processed_bytes, now.source_bytes);
+                progress(Progress { step: Step::Copy, done, total });
+            })?;
+            backup.size = taken.processed_bytes;
+            let hooks = &mut RehearsalHooks { progress, check: &mut |_| Ok(()) };
+            let seen = self.look(&backup, look, hooks)?;
+            note(&mut backup, &seen);
+            self.records.write(&begun, &backup)?;
+            Ok(backup)
+        };
+        finish().map_err(|source| HerokuBackupError::Begun { id, source: Box::new(source) })
+    }
+
+    /// Looks at a backup again and records what came out.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is not what it was, or no good: it then no longer counts as verified. One that only cannot be looked at
+    /// keeps what is known about it.
+    pub fn verify(
+        &self,
+        id: BackupId,
+        look: Look<'_>,
+        hooks: &mut RehearsalHooks<'_>,
+    ) -> Result<Manifest, HerokuBackupError> {
+        let (mut backup, transfer) = self.find_both(id)?;
+        let seen = self.look(&backup, look, hooks);
+        match &seen {
+            Ok(seen) => note(&mut backup, seen),
+            Err(error) if error.is_about_the_backup() => backup.verified = None,
+            Err(_) => {}
+        }
+        self.records.write(&transfer, &backup)?;
+        seen.map(|_| backup)
+    }
+
+    /// Looks at a backup that Heroku says is good.
+    pub(crate) fn look(
+        &self,
+        backup: &Manifest,
+        look: Look<'_>,
+        hooks: &mut RehearsalHooks<'_>,
+    ) -> Result<Seen, HerokuBackupError> {
+        let id = backup.id;
+        if matches!(look, Look::Report) {
+            let sha256 = backup.sha256.clone();
+            return Ok(Seen { contents: None, sha256, how: Method::Reported, _file: None });
+        }
+        let (file, Fingerprint { sha256, .. }) = self.download(backup, hooks.progress)?;
+        if !backup.sha256.is_empty() && backup.sha256 != sha256 {
+            let expected = backup.sha256.clone();
+            return Err(HerokuBackupError::Changed { id, found: sha256, expected });
+        }
+        (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
+        let contents = self
+            .live
+            .inspect(file.path())
+            .map_err(|source| HerokuBackupError::Inspect { id, source })?;
+        if let Some(stamped) = contents.stamp.filter(|stamp| *stamp != self.environment) {
+            return Err(HerokuBackupError::Stamp { id, stamped, wanted: self.environment });
+        }
+        let mut how = System::Postgres.method();
+        if let Look::Scratch(server) = look {
+            let request = RestoreRequest {
+                label: &id.to_string(),
+                file: file.path(),
+                sha256: &sha256,
+                contents: &contents,
+                environment: self.environment,
+                old: None,
+            };
+            server
+                .rehearse(&request, hooks)
+                .map_err(|source| HerokuBackupError::Rehearse { id, source: Box::new(source) })?;
+            how = System::Postgres.rehearsed();
+        }
+        Ok(Seen { contents: Some(contents), sha256, how, _file: Some(file) })
+    }
+
+    /// Downloads a backup into a file of mode 0600 that goes away with the value.
+    fn download(
+        &self,
+        backup: &Manifest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(tempfile::NamedTempFile, Fingerprint), HerokuBackupError> {
+        let id = backup.id;
+        let failed = |source| HerokuBackupError::File { id, source };
+        let folder = self.records.folder();
+        let mut file = std::fs::create_dir_all(folder)
+            .and_then(|()| tempfile::Builder::new().prefix(".download-").tempfile_in(folder))
+            .map_err(failed)?;
+        let mut to = Counted {
+            file: file.as_file_mut(),
+            hasher: Hasher::default(),
+            done: 0,
+            total: backup.size,
+            progress,
+        };
+        self.heroku
+            .download(&self.database.billing_app, id.number().into(), &mut to, LIMIT)
+            .map_err(|source| HerokuBackupError::Download { id, source })?;
+        let fingerprint = to.hasher.finish();
+        Ok((file, fingerprint))
+    }
+
+    /// Pins or unpins a backup, on this machine.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none or the record cannot be written.
+    pub fn set_pin(&self, id: BackupId, pin: Pin) -> Result<Manifest, HerokuBackupError> {
+        let (mut backup, transfer) = self.find_both(id)?;
+        backup.pinned = pin == Pin::Pinned;
+        self.records.write(&transfer, &backup)?;
+        Ok(backup)
+    }
+
+    /// Decides which backups go. Those of which this machine has no record stay, since they may be pinned elsewhere; and
+    /// no more are kept than Heroku keeps by itself, so that it is not Heroku that chooses.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backups cannot be listed.
+    pub fn plan_prune(&self, retention: &Retention) -> Result<PrunePlan, HerokuBackupError> {
+        let transfers = self.transfers()?;
+        let newest = transfers.iter().find(|transfer| transfer.kind() == TransferKind::Backup);
+        let most = newest.and_then(|newest| newest.num_keep).and_then(std::num::NonZeroUsize::new);
+        let last = most.map_or(retention.last, |most| most.min(retention.last));
+        let mut plan = PrunePlan::new(self.list()?, &Retention { last, ..*retention });
+        let mut stays = Vec::new();
+        for id in std::mem::take(&mut plan.remove) {
+            let transfer = transfers.iter().find(|transfer| id_of(transfer) == id);
+            let is_recorded = match transfer {
+                Some(transfer) => self.records.find(id, transfer)?.is_some(),
+                None => false,
+            };
+            if is_recorded { plan.remove.push(id) } else { stays.push(id) }
+        }
+        plan.keep.extend(stays.into_iter().map(|id| Kept { id, why: Reason::Unrecorded }));
+        plan.keep.sort_by_key(|kept| kept.id);
+        Ok(plan)
+    }
+
+    /// Removes what the plan says and goes on where something cannot be removed.
+    #[must_use]
+    pub fn prune(&self, plan: &PrunePlan) -> Pruned {
+        let mut pruned = Pruned::default();
+        for &id in &plan.remove {
+            let remove = || -> Result<(), HerokuBackupError> {
+                self.heroku.delete_backup(&self.database.billing_app, id.number().into())?;
+                Ok(self.records.remove(id)?)
+            };
+            match remove() {
+                Ok(()) => pruned.removed.push(id),
+                Err(error) => {
+                    pruned
+                        .failed
+                        .push(PruneFailure { name: id.to_string(), error: Box::new(error).into() });
+                }
+            }
+        }
+        pruned
+    }
+}
+
+impl std::fmt::Debug for HerokuBackups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HerokuBackups").field("app", &self.app).finish_non_exhaustive()
+    }
+}
+
+impl HerokuBackupError {
+    /// Whether it says something of the backup, and not of what should have looked at it.
+    fn is_about_the_backup(&self) -> bool {
+        match self {
+            Self::Inspect { source, .. } => !matches!(source, InspectError::Program { .. }),
+            Self::Rehearse { source, .. } => matches!(
+                **source,
+                RestoreError::Unfit { .. }
+                    | RestoreError::Check { .. }
+                    | RestoreError::Changed { .. }
+            ),
+            Self::Stamp { .. } | Self::Changed { .. } | Self::Unfit { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// The address of a database, from the app's config.
+pub(crate) fn address(
+    heroku: &Heroku,
+    app: &str,
+    variable: &str,
+) -> Result<DatabaseUrl, HerokuBackupError> {
+    let config = heroku.config_vars(app)?;
+    let app = app.to_owned();
+    match config.get(variable) {
+        None => Err(HerokuBackupError::NoDatabase { app }),
+        Some(url) => {
+            url.expose().parse().map_err(|source| HerokuBackupError::Address { app, source })
+        }
+    }
+}
+
+/// A file that counts what is written to it.
+struct Counted<'a> {
+    file: &'a mut std::fs::File,
+    hasher: Hasher,
+    done: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.done += written as u64;
+        (self.progress)(Progress { step: Step::Stage, done: self.done, total: Some(self.total) });
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn note(backup: &mut Manifest, seen: &Seen) {
+    if let Some(contents) = &seen.contents {
+        backup.sha256.clone_from(&seen.sha256);
+        backup.schema_version.clone_from(&contents.schema_version);
+        backup.rows.clone_from(&contents.rows);
+    }
+    backup.verified = Some(Verified { when: now(), how: seen.how });
+}
+
+fn is_backup(transfer: &Transfer) -> bool {
+    matches!(transfer.kind(), TransferKind::Backup | TransferKind::ScheduledBackup)
+}
+
+/// What Heroku says against a backup.
+fn problem(transfer: &Transfer) -> Option<String> {
+    let problem = match transfer {
+        _ if transfer.canceled_at.is_some() => "it was canceled".to_owned(),
+        _ if !transfer.is_finished() => "it is still being taken".to_owned(),
+        _ if !transfer.is_success() => "it failed".to_owned(),
+        Transfer { warnings: 0, .. } => return None,
+        Transfer { warnings, .. } => format!("it ended with {warnings} warnings"),
+    };
+    Some(problem)
+}
+
+fn id_of(transfer: &Transfer) -> BackupId {
+    BackupId::new(u32::try_from(transfer.num).unwrap_or(u32::MAX))
+}
+
+/// Heroku's own way to write a time.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S %z").ok().map(|time| time.to_utc())
+}
+
+fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(0)
+}
