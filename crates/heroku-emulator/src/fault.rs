@@ -31,6 +31,8 @@ pub enum FaultKind {
     Status(u16),
     /// What was asked for happens, and the connection closes without an answer.
     LoseAnswer,
+    /// What was asked for happens, and the answer is this status, as of a gateway that gave up.
+    LateStatus(u16),
     /// The answer is an HTML page that is labelled as JSON, and nothing has happened.
     Html,
     /// The answer's bytes come one by one, with so many milliseconds between them.
@@ -65,7 +67,10 @@ impl FaultKind {
     /// Whether it is about a request, and not about what happens later.
     #[must_use]
     pub const fn is_of_request(&self) -> bool {
-        matches!(self, Self::Status(_) | Self::LoseAnswer | Self::Html | Self::Drip(_))
+        matches!(
+            self,
+            Self::Status(_) | Self::LoseAnswer | Self::LateStatus(_) | Self::Html | Self::Drip(_)
+        )
     }
 }
 

@@ -184,6 +184,10 @@ fn dispatch(shared: &Arc<Shared>, request: &Request) -> Reply {
         Some(FaultKind::Status(status)) => {
             Answer::error(status, "unavailable", "Asked to fail").into()
         }
+        Some(FaultKind::LateStatus(status)) => {
+            answer(shared, request);
+            Answer::error(status, "unavailable", "Asked to fail").into()
+        }
         Some(FaultKind::Html) => Answer::text(200, "application/json", "<h1>Not Found</h1>").into(),
         Some(FaultKind::LoseAnswer) => {
             answer(shared, request);

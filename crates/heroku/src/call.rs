@@ -196,7 +196,7 @@ impl Heroku {
     ) -> Result<T, HerokuError> {
         let mut tries = Tries::new(call, self.pace());
         loop {
-            let in_doubt = match self.attempt(call) {
+            let (in_doubt, next) = match self.attempt(call) {
                 Attempt::Answered(answer) if (200..300).contains(&answer.status) => {
                     match parse(call, &answer.body) {
                         Ok(created) => return Ok(created),
@@ -206,25 +206,16 @@ impl Heroku {
                 }
                 Attempt::Answered(answer) => {
                     // A gateway may have given up on a server that goes on.
-                    let in_doubt = answer.status >= 500;
-                    tries.after(answer)?;
-                    in_doubt
+                    (answer.status >= 500, tries.after(answer))
                 }
-                Attempt::NotSent(error) => {
-                    tries.after_silence(error)?;
-                    false
-                }
-                Attempt::Lost(error) => {
-                    if let Err(gave_up) = tries.after_silence(error) {
-                        return find()?.ok_or(gave_up);
-                    }
-                    true
-                }
+                Attempt::NotSent(error) => (false, tries.after_silence(error)),
+                Attempt::Lost(error) => (true, tries.after_silence(error)),
             };
             if in_doubt && let Some(created) = find()? {
                 tracing::info!("the answer to {} was lost; what it created was found", call.name());
                 return Ok(created);
             }
+            next?;
         }
     }
 

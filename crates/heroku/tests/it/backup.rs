@@ -64,6 +64,16 @@ fn a_backup_whose_answer_is_lost_is_taken_once_and_restores() {
 }
 
 #[test]
+fn a_backup_is_found_also_where_the_last_of_all_attempts_was_answered_too_late() {
+    let (world, database) = ready();
+    world.fault(FaultKind::Status(503), "POST", "/backups", 5);
+    world.fault(FaultKind::LateStatus(504), "POST", "/backups", 1);
+    let backup = world.heroku.capture(&database, LIMIT, &mut |_| {}).unwrap();
+    assert_eq!(backup.name(), "b001");
+    assert_eq!(world.heroku.transfers("demo").unwrap().len(), 1);
+}
+
+#[test]
 fn a_backup_that_fails_or_warns_is_no_backup() {
     let (world, database) = ready();
     world.fault(FaultKind::FailTransfer, "", "", 1);
