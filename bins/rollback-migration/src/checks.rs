@@ -4,7 +4,7 @@
 #[path = "../../verify-migration/src/app.rs"]
 mod app;
 
-use omnitool_backup::{Kind, RollbackPlan};
+use omnitool_backup::{Kind, Target};
 use omnitool_cli::Failure;
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_registry::Definitions;
@@ -35,16 +35,16 @@ enum Release {
 }
 
 impl Checks {
-    pub(crate) fn new(plan: &RollbackPlan) -> Result<Self, Failure> {
-        let belongs_to = if plan.target.pending_migrations > 0 {
+    pub(crate) fn new(environment: EnvironmentName, target: &Target) -> Result<Self, Failure> {
+        let belongs_to = if target.pending_migrations > 0 {
             Release::OlderSchema
-        } else if plan.target.kind == Some(Kind::BeforeDeploy) {
+        } else if target.kind == Some(Kind::BeforeDeploy) {
             Release::Earlier
         } else {
             Release::This
         };
         let definitions = Definitions::shipped()?;
-        Ok(Self { environment: plan.environment, definitions, belongs_to })
+        Ok(Self { environment, definitions, belongs_to })
     }
 
     /// Runs all checks on the staged copy.

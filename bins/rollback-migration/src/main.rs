@@ -2,6 +2,7 @@
 
 mod checks;
 mod failure;
+mod heroku;
 mod report;
 mod shown;
 
@@ -17,8 +18,10 @@ use omnitool_backup::{
     BackupId, Catalog, DEFAULT_FOLDER, Keys, RollbackPlan, Store, StoreOptions, Wanted,
     find_environment, for_url_with,
 };
-use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, confirm_phrase, print, spinner};
-use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_cli::{
+    Failure, Format, Outcome, PlatformArgs, Program, TargetArgs, confirm_phrase, print, spinner,
+};
+use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform};
 
 use self::{
     checks::Checks,
@@ -32,7 +35,8 @@ const EXAMPLES: &str = "\
 Before anything changes it shows which backup it chose and why, what would be lost, and which release fits. It runs the checks \
 of verify-migration on a copy of the backup, and takes a safety backup of what is there. The content is replaced in one \
 transaction: a running app goes on and sees the old content or the new one, and being killed at any moment leaves one of \
-them, whole.
+them, whole. On Heroku the database is emptied before it is filled: the app is in maintenance mode meanwhile, the safety \
+backup comes first and the checks last, and a run that stopped goes on where it was.
 
 Examples:
   rollback-migration --env staging
@@ -40,6 +44,7 @@ Examples:
   rollback-migration --env local --file data/backups/users_20260112.db
   rollback-migration --env production --backup b123 --dry-run
   rollback-migration --env staging --undo
+  HEROKU_API_KEY=… rollback-migration --env production --platform heroku --dry-run
 
 Production asks to type ROLLBACK PRODUCTION; scripts pass --confirm \"ROLLBACK PRODUCTION\".
 
@@ -51,6 +56,9 @@ Exit codes: 0 rolled back, 1 failed or refused, 2 wrong usage";
 struct Args {
     #[command(flatten)]
     target: TargetArgs,
+
+    #[command(flatten)]
+    platform: PlatformArgs,
 
     /// The backup [default: the newest verified one that is no safety backup of a rollback]
     #[arg(long, value_name = "ID", conflicts_with_all = ["file", "undo"])]
@@ -84,6 +92,10 @@ struct Args {
     /// Restore without the checks of verify-migration, for this reason
     #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
     skip_checks: Option<String>,
+
+    /// On Heroku: do not download backups to look into them; Heroku's word that they succeeded is then all that is known
+    #[arg(long, env = "OMNITOOL_NO_DOWNLOAD")]
+    no_download: bool,
 
     /// Show what would be restored and lost, and change nothing
     #[arg(long)]
@@ -155,6 +167,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Outcome, Failure> {
+    if args.platform.platform == Platform::Heroku {
+        return heroku::run(&args);
+    }
     let target = args.target.resolve()?;
     let options = StoreOptions { programs: args.pg_bin.clone(), jobs: args.jobs };
     let store = for_url_with(&target.database_url, &options).map_err(failure::unsupported)?;
@@ -174,7 +189,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         print(&printable(&plan.to_string()))?;
     }
     if args.dry_run {
-        return report::dry_run(args.format, plan);
+        return report::dry_run(args.format, plan.environment, &plan.target, &plan);
     }
     if environment == EnvironmentName::Production {
         confirm_phrase(PHRASE, args.confirm.as_deref()).map_err(|error| {
@@ -192,7 +207,7 @@ fn restore(
     catalog: &Catalog,
     store: &dyn Store,
 ) -> Result<Outcome, Failure> {
-    let checks = Checks::new(&plan)?;
+    let checks = Checks::new(plan.environment, &plan.target)?;
     let mut report = None;
     let mut check = |staged: &DatabaseUrl| {
         if args.skip_checks.is_some() {
@@ -213,7 +228,8 @@ fn restore(
         format!("rollback-migration --env {} --backup {id}{}", plan.environment, args.folder_flag())
     });
     let skipped_checks = args.skip_checks.clone();
-    report::done(args.format, plan, Done { safety_backup, undo, checks: report, skipped_checks })
+    let done = Done { safety_backup, undo, checks: report, skipped_checks };
+    report::done(args.format, plan.environment, &plan.target, &plan, done)
 }
 
 /// Drops the databases that earlier rollbacks kept.

@@ -1,6 +1,6 @@
 //! What the program prints.
 
-use omnitool_backup::{BackupId, OldDatabase, RollbackPlan};
+use omnitool_backup::{BackupId, OldDatabase, Target};
 use omnitool_cli::{Failure, Format, Outcome, print, print_json};
 use omnitool_environment::EnvironmentName;
 use omnitool_verification::Report as CheckReport;
@@ -21,18 +21,23 @@ pub(crate) struct Done {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct Report<'a, P> {
     status: &'static str,
     summary: String,
-    plan: RollbackPlan,
+    plan: &'a P,
     #[serde(flatten)]
     done: Option<Done>,
 }
 
-pub(crate) fn dry_run(format: Format, plan: RollbackPlan) -> Result<Outcome, Failure> {
+pub(crate) fn dry_run(
+    format: Format,
+    environment: EnvironmentName,
+    target: &Target,
+    plan: &impl Serialize,
+) -> Result<Outcome, Failure> {
     let summary = format!(
-        "Dry run: {} would be rolled back to {}; nothing was changed",
-        plan.environment, plan.target.label
+        "Dry run: {environment} would be rolled back to {}; nothing was changed",
+        target.label
     );
     match format {
         Format::Text => print(&printable(&format!("{summary}\n")))?,
@@ -41,8 +46,13 @@ pub(crate) fn dry_run(format: Format, plan: RollbackPlan) -> Result<Outcome, Fai
     Ok(Outcome::Done)
 }
 
-pub(crate) fn done(format: Format, plan: RollbackPlan, done: Done) -> Result<Outcome, Failure> {
-    let RollbackPlan { environment, ref target, .. } = plan;
+pub(crate) fn done(
+    format: Format,
+    environment: EnvironmentName,
+    target: &Target,
+    plan: &impl Serialize,
+    done: Done,
+) -> Result<Outcome, Failure> {
     let summary = format!("Rolled back {environment} to {}, verified", target.label);
     if format == Format::Json {
         print_json(&Report { status: "done", summary, plan, done: Some(done) })?;

@@ -5,6 +5,7 @@
 //! `data/backups/ENV/heroku` on the machine that took it (`docs/decisions/0010-backups-on-heroku.md`).
 
 mod record;
+mod rollback;
 
 use std::{
     io::{self, Write},
@@ -16,8 +17,14 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use omnitool_environment::{DatabaseUrl, EnvironmentName, ParseDatabaseUrlError};
 use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, Settings, Transfer, TransferKind};
 
-pub use self::record::HerokuRecordError;
 use self::record::Records;
+pub use self::{
+    record::HerokuRecordError,
+    rollback::{
+        HerokuRollback, HerokuRollbackCause, HerokuRollbackError, HerokuRollbackHooks,
+        HerokuRollbackPlan, HerokuRolledBack, PlanHerokuRollbackError, Stage,
+    },
+};
 use crate::{
     BackupId, BrokenBackup, Contents, InspectError, Kept, Kind, Listing, Manifest, Method, Pin,
     Progress, PruneFailure, PrunePlan, Pruned, Reason, RehearsalHooks, RestoreError,
@@ -223,12 +230,6 @@ impl HerokuBackups {
     #[must_use]
     pub const fn heroku(&self) -> &Heroku {
         &self.heroku
-    }
-
-    /// The database, by its address.
-    #[expect(dead_code)]
-    pub(crate) fn live(&self) -> &dyn Store {
-        &*self.live
     }
 
     fn transfers(&self) -> Result<Vec<Transfer>, HerokuError> {

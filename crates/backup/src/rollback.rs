@@ -332,27 +332,37 @@ fn choose(
     wanted: &Wanted,
     system: System,
 ) -> Result<(Manifest, String), PlanRollbackError> {
-    let (environment, folder) = (catalog.environment(), catalog.folder().to_owned());
     match wanted {
         Wanted::Backup(id) => Ok((catalog.find(*id)?, "it was named with --backup".to_owned())),
-        Wanted::BeforeLastRollback => catalog
-            .list()?
-            .backups
-            .into_iter()
-            .rfind(|backup| {
-                let is_safety_copy = backup.kind == Kind::BeforeRollback;
-                is_safety_copy && backup.verified.is_some() && backup.system == system
-            })
-            .map(|backup| (backup, "the newest verified safety backup of a rollback".to_owned()))
-            .ok_or(PlanRollbackError::NothingToUndo { environment, folder }),
-        Wanted::Latest | Wanted::File(_) => {
-            latest(catalog.list()?, system).map_err(|passed_over| PlanRollbackError::NoBackup {
-                environment,
-                folder,
-                passed_over,
-            })
-        }
+        _ => choose_from(catalog.list()?, wanted, system, catalog.environment(), catalog.folder()),
     }
+}
+
+/// The newest of the backups in `listing`, which are in `place`, that is wanted.
+pub(crate) fn choose_from(
+    listing: Listing,
+    wanted: &Wanted,
+    system: System,
+    environment: EnvironmentName,
+    place: &Path,
+) -> Result<(Manifest, String), PlanRollbackError> {
+    let folder = place.to_owned();
+    if *wanted != Wanted::BeforeLastRollback {
+        return latest(listing, system).map_err(|passed_over| PlanRollbackError::NoBackup {
+            environment,
+            folder,
+            passed_over,
+        });
+    }
+    listing
+        .backups
+        .into_iter()
+        .rfind(|backup| {
+            let is_safety_copy = backup.kind == Kind::BeforeRollback;
+            is_safety_copy && backup.verified.is_some() && backup.system == system
+        })
+        .map(|backup| (backup, "the newest verified safety backup of a rollback".to_owned()))
+        .ok_or(PlanRollbackError::NothingToUndo { environment, folder })
 }
 
 /// The newest verified backup that is no safety copy, and why; or which were passed over.
@@ -394,7 +404,7 @@ fn skipped_text(skipped: &[String]) -> String {
 }
 
 /// The schema version of a backup that this build understands.
-fn check_ours(label: &str, contents: &Contents) -> Result<String, PlanRollbackError> {
+pub(crate) fn check_ours(label: &str, contents: &Contents) -> Result<String, PlanRollbackError> {
     let label = label.to_owned();
     if !contents.unknown.is_empty() {
         return Err(PlanRollbackError::Newer { label, versions: contents.unknown.clone() });
@@ -402,7 +412,10 @@ fn check_ours(label: &str, contents: &Contents) -> Result<String, PlanRollbackEr
     contents.schema_version.clone().ok_or(PlanRollbackError::Foreign { label })
 }
 
-fn check_live(live: &Contents, wanted: EnvironmentName) -> Result<(), PlanRollbackError> {
+pub(crate) fn check_live(
+    live: &Contents,
+    wanted: EnvironmentName,
+) -> Result<(), PlanRollbackError> {
     match live.stamp {
         Some(stamped) if stamped != wanted => Err(PlanRollbackError::Stamp { stamped, wanted }),
         None if live.schema_version.is_none() => Err(PlanRollbackError::LiveForeign),
@@ -410,7 +423,7 @@ fn check_live(live: &Contents, wanted: EnvironmentName) -> Result<(), PlanRollba
     }
 }
 
-fn losses(live: &Contents, backup: &Contents) -> Vec<TableLoss> {
+pub(crate) fn losses(live: &Contents, backup: &Contents) -> Vec<TableLoss> {
     let tables: BTreeSet<&String> = live.rows.keys().chain(backup.rows.keys()).collect();
     tables
         .into_iter()
@@ -427,7 +440,7 @@ fn losses(live: &Contents, backup: &Contents) -> Vec<TableLoss> {
 
 impl Target {
     /// Which release the restored schema fits.
-    fn fitting_release(&self) -> String {
+    pub(crate) fn fitting_release(&self) -> String {
         match (&self.release, self.kind) {
             (Some(release), Some(Kind::BeforeDeploy)) => {
                 format!("the one that served before {release} was deployed")
@@ -438,7 +451,7 @@ impl Target {
         }
     }
 
-    fn schema(&self) -> String {
+    pub(crate) fn schema(&self) -> String {
         let version = &self.schema_version;
         match self.pending_migrations {
             0 => format!("{version}, the one of this build"),
@@ -495,15 +508,20 @@ impl fmt::Display for RollbackPlan {
                 "Lost: all that was written since it was taken; without a manifest nobody knows when that was."
             )?,
         }
-        for TableLoss { table, now, then } in losses {
-            let count = |rows: &Option<u64>| rows.map_or("absent".to_owned(), |n| n.to_string());
-            writeln!(f, "  {table}: {} rows now, {} in the backup", count(now), count(then))?;
-        }
-        if losses.is_empty() {
-            writeln!(f, "  no table has another number of rows")?;
-        }
+        write_losses(f, losses)?;
         writeln!(f, "Everybody will have to log in again.")
     }
+}
+
+pub(crate) fn write_losses(f: &mut fmt::Formatter<'_>, losses: &[TableLoss]) -> fmt::Result {
+    for TableLoss { table, now, then } in losses {
+        let count = |rows: &Option<u64>| rows.map_or("absent".to_owned(), |n| n.to_string());
+        writeln!(f, "  {table}: {} rows now, {} in the backup", count(now), count(then))?;
+    }
+    if losses.is_empty() {
+        writeln!(f, "  no table has another number of rows")?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Interrupted {

@@ -17,7 +17,7 @@ pub use self::error::{
     Cause, CopyError, DropOldError, FindEnvironmentError, InspectError, ReadDatabaseError,
     RestoreError, UnsupportedDatabaseError,
 };
-pub(crate) use self::postgres::PostgresCopy;
+pub(crate) use self::postgres::{PostgresCopy, STAMP_TABLE, end_sessions};
 use crate::{BackupId, CaptureError, manifest::System};
 
 /// Who is logged in. A restore leaves it empty: logging out must not be undone.

@@ -193,8 +193,10 @@ enum Work {
 
 fn begin(shared: &Arc<Shared>, addon: &str, work: Work) -> Answer {
     let blob = secret();
-    let (transfer, url, fails, warns) = {
+    let (transfer, url, fails, empties, warns) = {
         let mut world = shared.world();
+        let empties =
+            matches!(work, Work::Restore(_)) && world.faults.happens(&FaultKind::FailRestore);
         let fails = world.faults.happens(&FaultKind::FailTransfer);
         let warns = world.faults.happens(&FaultKind::WarnTransfer);
         let Some(found) = world.addon(addon) else { return missing() };
@@ -252,14 +254,17 @@ fn begin(shared: &Arc<Shared>, addon: &str, work: Work) -> Answer {
             logs: Vec::new(),
         };
         world.transfers.push(transfer.clone());
-        (transfer, url, fails, warns)
+        (transfer, url, fails, empties, warns)
     };
     let answer = Answer::created(&transfer.json(false));
     let shared = Arc::clone(shared);
     thread::spawn(move || {
         let id = transfer.uuid.clone();
         shared.change_transfer(&id, |transfer| transfer.started_at = Some(Utc::now()));
-        let done = if fails {
+        let done = if empties {
+            let emptied = shared.server.as_ref().map(|server| server.empty(&url));
+            Err(format!("asked to fail with the database empty: {emptied:?}"))
+        } else if fails {
             Err("asked to fail".to_owned())
         } else {
             shared.work(&transfer, &url, &work)

@@ -39,6 +39,8 @@ pub enum FaultKind {
     Drip(u64),
     /// The next backup, restore or copy fails.
     FailTransfer,
+    /// The next restore fails, with the database empty.
+    FailRestore,
     /// The next backup, restore or copy ends with warnings.
     WarnTransfer,
     /// The next build fails.

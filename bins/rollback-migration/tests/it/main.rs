@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod checks;
+mod heroku;
 mod kill;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
@@ -165,6 +166,12 @@ fn help_shows_the_flags_and_examples() {
               
               [env: DATABASE_URL]
 
+          --platform <PLATFORM>
+              Where the environment runs: local or heroku. Heroku needs a token in `HEROKU_API_KEY`
+              
+              [env: OMNITOOL_PLATFORM=]
+              [default: local]
+
           --backup <ID>
               The backup [default: the newest verified one that is no safety backup of a rollback]
 
@@ -190,6 +197,12 @@ fn help_shows_the_flags_and_examples() {
 
           --skip-checks <REASON>
               Restore without the checks of verify-migration, for this reason
+
+          --no-download
+              On Heroku: do not download backups to look into them; Heroku's word that they succeeded is
+              then all that is known
+              
+              [env: OMNITOOL_NO_DOWNLOAD=]
 
           --dry-run
               Show what would be restored and lost, and change nothing
@@ -230,7 +243,9 @@ fn help_shows_the_flags_and_examples() {
     Before anything changes it shows which backup it chose and why, what would be lost, and which
     release fits. It runs the checks of verify-migration on a copy of the backup, and takes a safety
     backup of what is there. The content is replaced in one transaction: a running app goes on and sees
-    the old content or the new one, and being killed at any moment leaves one of them, whole.
+    the old content or the new one, and being killed at any moment leaves one of them, whole. On Heroku
+    the database is emptied before it is filled: the app is in maintenance mode meanwhile, the safety
+    backup comes first and the checks last, and a run that stopped goes on where it was.
 
     Examples:
       rollback-migration --env staging
@@ -238,6 +253,7 @@ fn help_shows_the_flags_and_examples() {
       rollback-migration --env local --file data/backups/users_20260112.db
       rollback-migration --env production --backup b123 --dry-run
       rollback-migration --env staging --undo
+      HEROKU_API_KEY=… rollback-migration --env production --platform heroku --dry-run
 
     Production asks to type ROLLBACK PRODUCTION; scripts pass --confirm "ROLLBACK PRODUCTION".
 

@@ -22,7 +22,7 @@ use diesel::{prelude::*, sql_types::Text};
 use omnitool_database::{AnyConnection, Mode, open, read_snapshot};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
-pub(crate) use self::copy::PostgresCopy;
+pub(crate) use self::{contents::STAMP_TABLE, copy::PostgresCopy, restore::end_sessions};
 use self::{
     contents::{count_rows, read_contents, read_stamp, tables},
     programs::{FindProgramsError, Programs, RunError},

@@ -1,7 +1,7 @@
 //! Staging and production on an emulated Heroku, with real databases, and a project that knows them. Tests of other programs
 //! use this file, too.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use omnitool_database::{AnyConnection, Dialect, Mode, migration, open, stamp};
 use omnitool_environment::EnvironmentName;
@@ -16,14 +16,14 @@ const TOKEN: &str = "the-token-of-the-tests";
 pub(crate) struct World {
     pub(crate) emulator: Emulator,
     pub(crate) project: TestProject,
-    program: &'static str,
+    program: PathBuf,
     /// From which the emulator makes its databases; it goes last.
     server: TestDatabase,
 }
 
 impl World {
     /// Both databases are on `plan`, migrated and stamped, and are the add-ons `staging-db` and `production-db`.
-    pub(crate) fn new(program: &'static str, plan: &str) -> Self {
+    pub(crate) fn new(program: impl Into<PathBuf>, plan: &str) -> Self {
         let server = TestDatabase::empty(Dialect::Postgres);
         let options = Options {
             token: TOKEN.to_owned(),
@@ -33,7 +33,7 @@ impl World {
         let world = Self {
             emulator: Emulator::start(options).unwrap(),
             project: TestProject::new(),
-            program,
+            program: program.into(),
             server,
         };
         world.project.write("ca.pem", world.emulator.authority());
@@ -50,17 +50,24 @@ impl World {
         world
     }
 
+    /// Runs another program from now on.
+    #[allow(dead_code, reason = "not every program's tests need it")]
+    pub(crate) fn with_program(self, program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), ..self }
+    }
+
     pub(crate) fn connect(&self, addon: &str) -> AnyConnection {
         open(&self.emulator.database_url(addon).unwrap().parse().unwrap(), Mode::Write).unwrap()
     }
 
+    #[allow(dead_code, reason = "not every program's tests need it")]
     /// The server, as somebody who may make databases sees it.
     pub(crate) fn server_url(&self) -> &str {
         self.server.url().expose()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.project.command(self.program);
+        let mut command = self.project.command(&self.program);
         command
             .env("OMNITOOL_PLATFORM", "heroku")
             .env("HEROKU_API_KEY", TOKEN)

@@ -15,7 +15,7 @@ use crate::store::{Contents, ReadDatabaseError};
 
 /// Not counted: the schema version says it all.
 pub(super) const LEDGER: &str = "__diesel_schema_migrations";
-pub(super) const STAMP_TABLE: &str = "environment_stamp";
+pub(crate) const STAMP_TABLE: &str = "environment_stamp";
 /// Whose tables need no schema in front.
 const SCHEMA: &str = "public";
 

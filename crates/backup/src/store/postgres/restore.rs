@@ -378,7 +378,7 @@ fn stamp_as(conn: &mut AnyConnection, environment: EnvironmentName) -> Result<()
 }
 
 /// Logs everybody out. Sessions that were closed since the backup was taken, or whose user was, must not come back to life.
-fn end_sessions(conn: &mut AnyConnection) -> QueryResult<()> {
+pub(crate) fn end_sessions(conn: &mut AnyConnection) -> QueryResult<()> {
     if has_table(conn, SESSION_TABLE)? {
         execute(conn, &format!("DELETE FROM {}", quoted(SESSION_TABLE)))?;
     }

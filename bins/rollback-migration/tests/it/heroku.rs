@@ -1,0 +1,278 @@
+//! Rollbacks of an app on an emulated Heroku, with real dumps and restores.
+
+use std::{path::Path, time::Duration};
+
+use diesel::prelude::*;
+use omnitool_backup::{
+    Kind, StoreOptions,
+    heroku::{HerokuBackups, Look},
+};
+use omnitool_database::schema::users;
+use omnitool_environment::EnvironmentName;
+use omnitool_heroku::{Heroku, Pace, Settings};
+use omnitool_heroku_emulator::FaultKind;
+use omnitool_testing::fixture;
+
+use self::world::{PRODUCTION, STAGING, World};
+
+#[path = "../../../backup-database/tests/it/heroku/world.rs"]
+mod world;
+
+const PLAN: &str = "heroku-postgresql:standard-0";
+
+/// A database that was backed up as `b001` and then got another user.
+struct Site {
+    world: World,
+    addon: &'static str,
+    env: EnvironmentName,
+    app: &'static str,
+}
+
+impl Site {
+    fn staging() -> Self {
+        Self::new("staging-db", EnvironmentName::Staging, STAGING)
+    }
+
+    fn new(addon: &'static str, env: EnvironmentName, app: &'static str) -> Self {
+        let world = World::new(crate::PROGRAM, PLAN);
+        let program = world.project.path().join("release/rollback-migration");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        std::fs::hard_link(crate::PROGRAM, &program)
+            .or_else(|_| std::fs::copy(crate::PROGRAM, &program).map(drop))
+            .unwrap();
+        crate::set_app(&world.project, crate::WORKS);
+        let site = Self { world: world.with_program(program), addon, env, app };
+        let mut conn = site.world.connect(addon);
+        crate::add_tools(&mut conn);
+        fixture::user(&mut conn, "alice");
+        let taken =
+            site.backups().capture(Kind::BeforeDeploy, Some("0002"), Look::Download, &mut |_| ());
+        assert_eq!(taken.unwrap().id.to_string(), "b001");
+        fixture::user(&mut conn, "bob");
+        site
+    }
+
+    fn settings(&self) -> Settings {
+        let settings = Settings::at(&self.world.emulator.url(), "the-token-of-the-tests".into());
+        let roots = self.world.emulator.authority().as_bytes().to_vec();
+        Settings { roots, pace: Pace::quick(), ..settings }
+    }
+
+    fn backups(&self) -> HerokuBackups {
+        let folder = self.world.project.path().join("data/backups");
+        let options = StoreOptions::default();
+        HerokuBackups::open(self.settings(), self.app, self.env, &folder, &options).unwrap()
+    }
+
+    fn arguments<'a>(&self, more: &[&'a str]) -> Vec<&'a str> {
+        ["--env", self.env.as_str()].iter().chain(more).copied().collect()
+    }
+
+    fn failure(&self, more: &[&str]) -> String {
+        self.world.run(&self.arguments(more)).failure(1)
+    }
+
+    fn success(&self, more: &[&str]) -> String {
+        self.world.run(&self.arguments(more)).success()
+    }
+
+    fn users(&self) -> Vec<String> {
+        let mut conn = self.world.connect(self.addon);
+        users::table.select(users::username).order(users::username).load(&mut conn).unwrap()
+    }
+
+    fn is_in_maintenance(&self) -> bool {
+        Heroku::new(self.settings()).unwrap().app(self.app).unwrap().maintenance
+    }
+
+    /// The names of all backups and restores, oldest first.
+    fn transfers(&self) -> Vec<String> {
+        let transfers = Heroku::new(self.settings()).unwrap().transfers(self.app).unwrap();
+        transfers.iter().rev().map(omnitool_heroku::Transfer::name).collect()
+    }
+}
+
+#[test]
+fn a_rollback_says_what_is_lost_restores_under_maintenance_and_can_be_undone() {
+    let site = Site::staging();
+    let plan = site.success(&["--dry-run"]);
+    insta::assert_snapshot!(crate::stable(&plan), @r"
+    Rollback of staging (staging-db of omnitool-by-xdv-staging on Heroku) to b001 (before-deploy, taken [TIME])
+      chosen:  the newest verified backup that is no safety copy
+      checked: [SIZE] bytes, downloaded and read to its end
+      schema:  [VERSION], the one of this build
+      release that fits: the one that served before 0002 was deployed
+    Heroku empties the database before it fills it: the app is in maintenance mode meanwhile, and what is there now is backed up first.
+    Lost: all that was written in the 0 minutes since then.
+      users: 2 rows now, 1 in the backup
+    Everybody will have to log in again.
+    Dry run: staging would be rolled back to b001; nothing was changed
+    ");
+    assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
+    assert_eq!(site.transfers(), ["b001"]);
+
+    site.world.fault(FaultKind::LoseAnswer, "POST", "/backups", 1);
+    site.world.fault(FaultKind::LoseAnswer, "POST", "/restores", 1);
+    let done = site.world.json(&site.arguments(&[]));
+    assert_eq!(done["status"], "done", "{done}");
+    assert_eq!(
+        (&done["safety_backup"], &done["plan"]["target"]["label"]),
+        (&"b002".into(), &"b001".into())
+    );
+    assert_eq!(done["undo"], "rollback-migration --env staging --platform heroku --backup b002");
+    assert_eq!(done["checks"]["status"], "passed");
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003"]);
+
+    // What was taken for safety is what an undo restores, and never the latest.
+    let plan = site.success(&["--dry-run"]);
+    assert!(
+        plan.contains("Rollback of staging (staging-db of") && plan.contains("to b001"),
+        "{plan}"
+    );
+    site.success(&["--undo"]);
+    assert_eq!(site.users(), ["alice", "bob"]);
+    assert_eq!(site.transfers(), ["b001", "b002", "r003", "b004", "r005"]);
+}
+
+#[test]
+fn production_wants_the_phrase() {
+    let site = Site::new("production-db", EnvironmentName::Production, PRODUCTION);
+    let refused = site.failure(&[]);
+    assert!(refused.contains("pass --confirm \"ROLLBACK PRODUCTION\""), "{refused}");
+    let refused = site.failure(&["--confirm", "yes"]);
+    assert!(refused.contains("must be exactly `ROLLBACK PRODUCTION`"), "{refused}");
+    assert_eq!((site.users().len(), site.transfers().len()), (2, 1));
+    assert!(!site.is_in_maintenance());
+    site.success(&["--confirm", "ROLLBACK PRODUCTION"]);
+    assert_eq!(site.users(), ["alice"]);
+}
+
+#[test]
+fn without_a_safety_backup_nothing_is_restored_and_the_app_serves_on() {
+    let site = Site::staging();
+    site.world.fault(FaultKind::FailTransfer, "", "", 1);
+    let failed = site.failure(&[]);
+    assert!(failed.contains("the database and the app are as they were"), "{failed}");
+    assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
+    assert_eq!(site.transfers(), ["b001", "b002"]);
+    site.success(&[]);
+    assert_eq!(site.users(), ["alice"]);
+}
+
+#[test]
+fn a_restore_that_fails_is_named_and_repeated_with_one_safety_backup() {
+    let site = Site::staging();
+    site.world.fault(FaultKind::FailRestore, "", "", 1);
+    insta::assert_snapshot!(site.failure(&[]), @r"
+    error: the rollback of omnitool-by-xdv-staging did not come to its end
+      caused by: r003 failed: Heroku says:
+        asked to fail with the database empty: Some(Ok(()))
+
+    hint: the database may hold a part of the backup, and the app is in maintenance mode; go on: rollback-migration --env staging --platform heroku --backup b001, or put back what was there: rollback-migration --env staging --platform heroku --undo
+    ");
+    assert!(site.is_in_maintenance());
+    let plan = site.success(&["--dry-run"]);
+    assert!(plan.contains("A rollback to b001 did not come to its end"), "{plan}");
+    site.success(&["--backup", "b001"]);
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003", "r004"]);
+}
+
+#[test]
+fn what_was_there_can_be_put_back_after_a_restore_that_failed() {
+    let site = Site::staging();
+    site.world.fault(FaultKind::FailRestore, "", "", 1);
+    site.failure(&[]);
+    site.success(&["--undo"]);
+    assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
+    // The empty database was not worth a backup.
+    assert_eq!(site.transfers(), ["b001", "b002", "r003", "r004"]);
+}
+
+#[test]
+fn trouble_of_heroku_s_is_waited_out_and_what_it_refuses_is_named() {
+    let site = Site::staging();
+    for (kind, method, path) in [
+        (FaultKind::Status(503), "POST", "/restores"),
+        (FaultKind::Status(429), "PATCH", "/apps/"),
+        (FaultKind::LoseAnswer, "PATCH", "/apps/"),
+        (FaultKind::Status(503), "GET", "/transfers"),
+        (FaultKind::LoseAnswer, "DELETE", "/dynos"),
+        (FaultKind::ExpiredUrl, "", ""),
+    ] {
+        site.world.fault(kind, method, path, 1);
+    }
+    site.success(&[]);
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003"]);
+    // In the middle, with the state named and the next command right.
+    site.world.fault(FaultKind::Status(503), "POST", "/restores", 100);
+    let failed = site.failure(&["--backup", "b002"]);
+    assert!(
+        failed.contains("status 503")
+            && failed.contains(
+                "go on: rollback-migration --env staging --platform heroku --backup b002"
+            ),
+        "{failed}"
+    );
+    site.world.emulator.heal();
+    site.success(&["--backup", "b002"]);
+    assert_eq!(site.users(), ["alice", "bob"]);
+    assert_eq!(site.transfers(), ["b001", "b002", "r003", "b004", "r005"]);
+}
+
+#[test]
+fn a_restore_whose_end_was_not_seen_is_not_begun_again() {
+    let site = Site::staging();
+    // The look at the backup, the safety backup and its end are read; then nothing any more.
+    site.world.fault(FaultKind::LoseAnswer, "POST", "/restores", 1);
+    let mut command = site.world.command(&site.arguments(&[]));
+    let mut child = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while site.world.count("POST", "/restores") == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it restored");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(site.is_in_maintenance());
+    site.success(&[]);
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003"]);
+}
+
+#[test]
+fn a_database_that_fails_its_checks_stays_behind_maintenance_until_somebody_decides() {
+    let site = Site::staging();
+    crate::set_app(&site.world.project, "exit 1");
+    // The app's own check counts for a backup that is none of an earlier release.
+    site.backups().capture(Kind::Manual, None, Look::Download, &mut |_| ()).unwrap();
+    fixture::user(&mut site.world.connect(site.addon), "carol");
+    let failed = site.failure(&["--backup", "b002"]);
+    assert!(failed.contains("the restored database fails its checks"), "{failed}");
+    assert!(
+        failed.contains("--undo") && failed.contains("--backup b002 --skip-checks REASON"),
+        "{failed}"
+    );
+    assert!(site.is_in_maintenance());
+    site.success(&["--backup", "b002", "--skip-checks", "the app is repaired later"]);
+    assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
+    assert_eq!(site.transfers(), ["b001", "b002", "b003", "r004"]);
+}
+
+#[test]
+fn what_heroku_cannot_do_is_refused() {
+    let site = Site::staging();
+    let refused = site.world.run(&site.arguments(&["--file", "x"])).failure(2);
+    assert!(refused.contains("on Heroku there is no --file"), "{refused}");
+    let refused = site.failure(&["--backup", "b009"]);
+    assert!(refused.contains("there is no backup b009"), "{refused}");
+    assert!(
+        !Path::new(&site.world.project.path().join("data/backups/staging/heroku/rollback.json"))
+            .exists()
+    );
+}
