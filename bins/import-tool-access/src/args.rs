@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) strict: bool,
 
-    /// Do what removes facts: needed by sync and overwrite
+    /// Do what removes facts: needed where a sync or an overwrite finds any to remove
     #[arg(long)]
     pub(crate) confirm: bool,
 

@@ -9,7 +9,7 @@ use omnitool_tool_registry::LoadToolsError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RefusedError {
     /// Something would be removed, and nobody said so.
-    #[error("a run with --mode {} has to be confirmed; facts that this one removes: {removed}", .mode.as_str())]
+    #[error("this {} removes {removed} of the target's facts, which has to be confirmed", .mode.as_str())]
     Unconfirmed {
         /// The mode.
         mode: Mode,

@@ -11,8 +11,8 @@ use omnitool_cli::{
 use omnitool_database::{AnyConnection, Mode as OpenMode, connect};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_access::{
-    Approval, ImportError, ImportPlan, ImportRequest, Mode, OverwriteProduction, Replacement,
-    SavedPlan, Shown, UnknownUsers, apply_saved_plan, plan_import, run_import, save_import_plan,
+    Approval, ImportError, ImportPlan, ImportRequest, OverwriteProduction, Replacement, SavedPlan,
+    Shown, UnknownUsers, apply_saved_plan, plan_import, run_import, save_import_plan,
 };
 use omnitool_tool_registry::{Definitions, Deprecation};
 use serde::Serialize;
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Outcome, Failure> {
     let is_dry = args.is_dry();
-    let mode = if is_dry || args.lacks_confirmation() { OpenMode::Read } else { OpenMode::Write };
+    let mode = if is_dry { OpenMode::Read } else { OpenMode::Write };
     let definitions = args
         .tools
         .as_deref()
@@ -116,18 +116,20 @@ fn import(
         bar.finish_and_clear();
         return finish(args, &plan, Status::Pending);
     }
-    if args.lacks_confirmation() {
-        let plan = plan_import(conn, environment, &request).map_err(failed)?;
+    let mut refused = None;
+    let done = run_import(conn, environment, &request, args.run_id.clone(), |plan| {
         bar.finish_and_clear();
-        return Err(unconfirmed(args, &plan));
-    }
-    let plan = run_import(conn, environment, &request, args.run_id.clone(), |plan| {
-        bar.finish_and_clear();
+        if args.lacks_confirmation(plan) {
+            refused = Some(plan.clone());
+            return Approval::Stop;
+        }
         show(args, plan);
         Approval::Apply
-    })
-    .map_err(failed)?;
-    finish(args, &plan, Status::Changed)
+    });
+    match (done, refused) {
+        (Err(ImportError::NotApproved), Some(plan)) => Err(unconfirmed(args, &plan)),
+        (done, _) => finish(args, &done.map_err(failed)?, Status::Changed),
+    }
 }
 
 fn save(
@@ -161,7 +163,7 @@ fn apply_saved(
     environment: EnvironmentName,
     saved: &SavedPlan,
 ) -> Result<Outcome, Failure> {
-    if saved.plan().removed.total() > 0 && !args.confirm {
+    if args.lacks_confirmation(saved.plan()) {
         return Err(unconfirmed(args, saved.plan()));
     }
     show(args, saved.plan());
@@ -209,11 +211,9 @@ impl Args {
         self.dry_run || self.plan_out.is_some()
     }
 
-    fn lacks_confirmation(&self) -> bool {
-        self.plan.is_none()
-            && !self.is_dry()
-            && Mode::from(self.mode) != Mode::Merge
-            && !self.confirm
+    /// Whether something is to be removed that nobody said should be.
+    const fn lacks_confirmation(&self, plan: &ImportPlan) -> bool {
+        plan.removed.total() > 0 && !self.confirm
     }
 
     const fn overwrite_production(&self) -> OverwriteProduction {

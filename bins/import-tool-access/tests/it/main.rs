@@ -86,7 +86,7 @@ fn help_shows_the_flags_and_examples() {
               Refuse where the file has users that the target does not have, instead of skipping them
 
           --confirm
-              Do what removes facts: needed by sync and overwrite
+              Do what removes facts: needed where a sync or an overwrite finds any to remove
 
           --max-removals <N|N%>
               How many facts may be removed, as a number or as a part of the scope's, such as 40%
@@ -288,6 +288,10 @@ fn what_removes_has_to_be_confirmed(db: TestDatabase) {
         assert!(output.contains("- Invoice Generator: alice granted"), "{output}");
         assert_eq!(count(&mut conn).unwrap().grants, 1);
     }
+    // A limit that is exceeded is said first, also without --confirm.
+    let limited = ["--source", file, "--mode", "sync", "--max-removals", "0"];
+    let output = run(&project, &db, &limited).failure(1);
+    assert!(output.contains("at most 0 may be removed"), "{output}");
     let output = run(&project, &db, &["--source", file, "--mode", "sync", "--confirm"]).success();
     insta::allow_duplicates! {
         insta::assert_snapshot!(output, @r"
@@ -306,6 +310,18 @@ fn what_removes_has_to_be_confirmed(db: TestDatabase) {
         ");
     }
     assert_eq!(count(&mut conn).unwrap(), Counts { grants: 0, wildcards: 1, exclusions: 1 });
+}
+
+fn what_removes_nothing_needs_no_confirmation(db: TestDatabase) {
+    let project = TestProject::new();
+    prepare(&db);
+    let file = small(&project);
+    for mode in ["sync", "overwrite"] {
+        let output = run(&project, &db, &["--source", file, "--mode", mode]).success();
+        assert!(output.contains("  removed   nothing\n"), "{output}");
+    }
+    let counted = count(&mut db.connection()).unwrap();
+    assert_eq!(counted, Counts { grants: 0, wildcards: 1, exclusions: 1 });
 }
 
 fn user(conn: &mut omnitool_database::AnyConnection, name: &str) -> i64 {
@@ -443,28 +459,41 @@ on_both_databases!(
     a_dry_run_shows_the_plan_and_changes_nothing,
     json_carries_the_plan_and_a_summary,
     what_removes_has_to_be_confirmed,
+    what_removes_nothing_needs_no_confirmation,
     a_saved_plan_is_applied_once,
     the_source_and_mode_come_from_the_environment_too,
     production_is_refused_to_an_overwrite,
     an_older_name_is_resolved_by_the_definitions,
 );
 
-/// A reader that took the line into memory would die of the limit, or need many seconds.
-#[test]
-fn a_line_of_a_gigabyte_is_refused_in_bounded_memory_and_changes_nothing() {
-    let project = TestProject::new();
+/// Says how a file is refused by the program with a quarter of a gigabyte of memory, and that nothing was changed. A reader
+/// that took a line into memory would die of the limit.
+#[cfg(unix)]
+fn refusal_in_little_memory(project: &TestProject, script: &str) -> String {
     let db = TestDatabase::migrated(Dialect::Sqlite);
-    let path = project.write("long.json", r#"{"format": "omnitool.tool-access", "users": [""#);
-    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-    let piece = vec![b'x'; 1 << 20];
-    for _ in 0..1024 {
-        std::io::Write::write_all(&mut file, &piece).unwrap();
-    }
     let mut command = project.command("sh");
-    command.args(["-c", "ulimit -v 262144; exec \"$0\" --source long.json", PROGRAM]);
+    command.args(["-c", &format!("ulimit -v 262144; {script}"), PROGRAM]);
     command.env("DATABASE_URL", db.url().expose());
     let error = project.output(command).failure(1);
-    assert!(error.contains("line 1, column 16431"), "{error}");
-    assert!(error.contains("a text of more than 16384 bytes"), "{error}");
     assert_eq!(count(&mut db.connection()).unwrap(), Counts::default());
+    error
+}
+
+#[cfg(unix)]
+#[test]
+fn a_line_of_a_gigabyte_or_without_end_is_refused_in_bounded_memory_and_changes_nothing() {
+    let project = TestProject::new();
+    let start = r#"{"format": "omnitool.tool-access", "users": [""#;
+    let path = project.write("long.json", start.to_owned() + &"x".repeat(1 << 20));
+    // The rest is a hole, which takes no room on the disk; whoever reads on reads zeros.
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 30).unwrap();
+    let from_file = r#"exec "$0" --source long.json"#;
+    let from_pipe = format!(
+        r#"{{ printf %s '{start}'; tr '\0' x </dev/zero; }} | {{ "$0" --source /dev/stdin; }}"#
+    );
+    for script in [from_file, &from_pipe] {
+        let error = refusal_in_little_memory(&project, script);
+        assert!(error.contains("line 1, column 16431"), "{error}");
+        assert!(error.contains("a text of more than 16384 bytes"), "{error}");
+    }
 }

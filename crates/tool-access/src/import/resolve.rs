@@ -41,7 +41,6 @@ struct Resolved {
     deleted: Vec<String>,
     only_users: Option<HashSet<u32>>,
     only_tools: Option<HashSet<i64>>,
-    unknown_emails: Vec<(String, u64)>,
 }
 
 /// Reads the file, stages it, and says what it does. Reads facts of the target and writes only temporary tables.
@@ -63,9 +62,11 @@ pub(super) fn plan(
     let staged = resolved.stage(conn)?;
     let differences = store::import::diff(conn, reach, staged)?;
     let deleted_tools = resolved.deleted_facts();
-    let duplicates = resolved.duplicates();
+    let different = resolved.different();
+    let duplicates = resolved.duplicates(different);
     let skipped = Skipped { unknown_users: unknown_facts, deleted_tools, duplicates };
-    let read = resolved.read();
+    // A flat list may have a grant twice; both were read.
+    let read = Counts { grants: different.grants + duplicates, ..different };
     let added = differences.missing;
     let removed = match request.mode {
         Mode::Merge => Counts::default(),
@@ -139,7 +140,7 @@ fn resolve(conn: &mut AnyConnection, request: &ImportRequest<'_>) -> Result<Reso
         (request.progress)(bytes.len() as u64);
     };
     let (mut facts, header) = file::read_with(request.file, roster, &mut see)?;
-    let unknown_emails = resolve_emails(conn, &mut facts)?;
+    resolve_emails(conn, &mut facts)?;
     let sha256 = digest.into_inner().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let mut resolved = Resolved {
         facts,
@@ -151,37 +152,30 @@ fn resolve(conn: &mut AnyConnection, request: &ImportRequest<'_>) -> Result<Reso
         deleted: Vec::new(),
         only_users: None,
         only_tools: None,
-        unknown_emails,
     };
     resolved.resolve_tools(conn, request)?;
     resolved.narrow(conn, request)?;
     Ok(resolved)
 }
 
-/// Turns grants by contact address into grants by user; returns the addresses that nobody has, with their grants.
-fn resolve_emails(
-    conn: &mut AnyConnection,
-    facts: &mut Facts,
-) -> Result<Vec<(String, u64)>, ImportError> {
+/// Turns grants by contact address into grants by user; those of addresses that nobody has stay.
+fn resolve_emails(conn: &mut AnyConnection, facts: &mut Facts) -> Result<(), ImportError> {
     if facts.emails.len() == 0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let emails: Vec<&str> =
         (0..).take(facts.emails.len()).map(|at| facts.emails.name(at)).collect();
     let found = store::query::find_users_by_email(conn, &emails)?;
-    let mut unknown = BTreeMap::new();
     for tool in facts.tools.values_mut() {
         for email in std::mem::take(&mut tool.granted_by_email).iter() {
-            let email = facts.emails.name(email);
-            match found.get(email).and_then(|user| facts.roster.find(user)) {
-                Some(user) => {
-                    tool.granted.get_or_insert_default().insert(user);
-                }
-                None => *unknown.entry(email.to_owned()).or_default() += 1,
-            }
+            let user = found.get(facts.emails.name(email)).and_then(|user| facts.roster.find(user));
+            match user {
+                Some(user) => tool.granted.get_or_insert_default().insert(user),
+                None => tool.granted_by_email.insert(email),
+            };
         }
     }
-    Ok(unknown.into_iter().collect())
+    Ok(())
 }
 
 impl Resolved {
@@ -260,7 +254,6 @@ impl Resolved {
         }
         if kind != FactKind::Grant {
             self.header.grants = None;
-            self.unknown_emails.clear();
         }
     }
 
@@ -268,12 +261,22 @@ impl Resolved {
         self.only_users.as_ref().is_none_or(|only| only.contains(&user))
     }
 
+    fn has_tool(&self, tool_id: i64) -> bool {
+        self.only_tools.as_ref().is_none_or(|only| only.contains(&tool_id))
+    }
+
     /// The tools that are looked at, with what the file says about each.
     fn tools(&self) -> impl Iterator<Item = (i64, Vec<&ToolFacts>)> {
         self.tools
             .iter()
-            .filter(|(id, _)| self.only_tools.as_ref().is_none_or(|only| only.contains(id)))
+            .filter(|(id, _)| self.has_tool(**id))
             .map(|(id, names)| (*id, names.iter().map(|name| &self.facts.tools[name]).collect()))
+    }
+
+    /// What the file says about tools that are looked at, also about deleted ones.
+    fn looked_at(&self) -> impl Iterator<Item = &ToolFacts> {
+        let deleted = self.deleted.iter().map(|name| &self.facts.tools[name]);
+        self.tools().flat_map(|(_, tools)| tools).chain(deleted)
     }
 
     fn count(&self, tool: &ToolFacts) -> Counts {
@@ -285,39 +288,34 @@ impl Resolved {
             }
         };
         Counts {
-            grants: count(tool.granted.as_ref()),
+            grants: count(tool.granted.as_ref()) + self.by_unknown_email(tool).len(),
             wildcards: u64::from(self.only_users.is_none() && tool.everyone == Some(true)),
             exclusions: count(tool.excluded.as_ref()),
         }
     }
 
-    /// The facts in the file, as far as they are looked at.
-    fn read(&self) -> Counts {
-        let mut read = Counts::default();
-        let deleted = self.deleted.iter().map(|name| &self.facts.tools[name]);
-        for tool in self.tools().flat_map(|(_, tools)| tools).chain(deleted) {
+    /// Grants to addresses that nobody has. Users are named by their names, so that none of them is asked for by a flag.
+    fn by_unknown_email<'t>(&self, tool: &'t ToolFacts) -> &'t UserSet {
+        const NONE: &UserSet = &UserSet::List(Vec::new());
+        if self.only_users.is_some() { NONE } else { &tool.granted_by_email }
+    }
+
+    /// The different facts in the file, as far as they are looked at.
+    fn different(&self) -> Counts {
+        let mut different = Counts::default();
+        for tool in self.looked_at() {
             let Counts { grants, wildcards, exclusions } = self.count(tool);
-            read.grants += grants;
-            read.wildcards += wildcards;
-            read.exclusions += exclusions;
+            different.grants += grants;
+            different.wildcards += wildcards;
+            different.exclusions += exclusions;
         }
-        // A flat list may have a grant twice; both were read.
-        match (self.header.grants, &self.only_users, &self.only_tools) {
-            (Some(grants), None, None) => read.grants = grants,
-            _ => read.grants += self.unknown_emails.iter().map(|(_, grants)| grants).sum::<u64>(),
-        }
-        read
+        different
     }
 
     /// How many grants of a flat list are there again. Where a flag narrows the list, only different ones were counted.
-    fn duplicates(&self) -> u64 {
+    fn duplicates(&self, different: Counts) -> u64 {
         match (self.header.grants, &self.only_users, &self.only_tools) {
-            (Some(grants), None, None) => {
-                let by_tool = self.facts.tools.values().filter_map(|tool| tool.granted.as_ref());
-                let different: u64 = by_tool.map(UserSet::len).sum();
-                let by_email: u64 = self.unknown_emails.iter().map(|(_, grants)| grants).sum();
-                grants.saturating_sub(different + by_email)
-            }
+            (Some(grants), None, None) => grants.saturating_sub(different.grants),
             _ => 0,
         }
     }
@@ -343,26 +341,32 @@ impl Resolved {
         let unknown = (0..).take(self.facts.roster.len()).skip(self.user_ids.len());
         for user in unknown.filter(|user| self.has_user(*user)) {
             names.push(self.facts.roster.name(user).to_owned());
-            let deleted = self.deleted.iter().map(|name| &self.facts.tools[name]);
-            for tool in self.tools().flat_map(|(_, tools)| tools).chain(deleted) {
+            for tool in self.looked_at() {
                 facts += u64::from(tool.is_granted(user)) + u64::from(tool.is_excluded(user));
             }
         }
-        for (email, grants) in &self.unknown_emails {
-            names.push(email.clone());
-            facts += grants;
+        let mut emails = UserSet::default();
+        for set in self.looked_at().map(|tool| self.by_unknown_email(tool)) {
+            facts += set.len();
+            for email in set.iter() {
+                emails.insert(email);
+            }
         }
+        names.extend(emails.iter().map(|email| self.facts.emails.name(email).to_owned()));
         names.sort();
         (names, facts)
     }
 
     /// The exclusions of users whom the target does not have. They are lost, and matter once such a user is created.
     fn unknown_exclusions(&self) -> Vec<Fact> {
+        let looked_at = self.tools.iter().filter(|(id, _)| self.has_tool(**id));
+        let mut tools: Vec<&String> = looked_at.flat_map(|(_, names)| names).collect();
+        tools.sort();
         let mut facts = Vec::new();
         let unknown = (0..).take(self.facts.roster.len()).skip(self.user_ids.len());
         for user in unknown.filter(|user| self.has_user(*user)) {
-            for (name, tool) in &self.facts.tools {
-                if tool.is_excluded(user) {
+            for &name in &tools {
+                if self.facts.tools[name].is_excluded(user) {
                     facts.push(Fact {
                         tool: name.clone(),
                         user: Some(self.facts.roster.name(user).to_owned()),

@@ -349,7 +349,6 @@ fn a_refused_plan_changes_nothing(db: TestDatabase) {
     assert_eq!(tool_access_run::table.count().get_result(&mut conn), Ok(0_i64));
 }
 
-/// The second waits for the first and then finds what it left.
 fn what_a_file_says_begins_no_line_and_acts_on_no_terminal(db: TestDatabase) {
     const EVIL: &str = "x\n::error::\u{1b}[31m\u{202e}'";
     let mut conn = db.connection();
@@ -390,6 +389,7 @@ fn what_a_file_says_begins_no_line_and_acts_on_no_terminal(db: TestDatabase) {
     assert!(error.ends_with(r"`no\n::error::\u{1b}`"), "{error}");
 }
 
+/// The second waits for the first and then finds what it left.
 fn two_imports_at_the_same_time_both_succeed(db: TestDatabase) {
     people(&mut db.connection(), &USERS, &TOOLS);
     let first = export_of(&db, [grant("alice", "Invoice Generator"), wildcard("Email Templates")]);

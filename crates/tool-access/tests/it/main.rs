@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod change;
+mod counts;
 mod explain;
 mod export;
 mod file;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use diesel::connection::SimpleConnection as _;
 use omnitool_database::{AnyConnection, Mode as OpenMode, open};
-use omnitool_testing::{Dialect, TestDatabase, on_both_databases};
+use omnitool_testing::{Dialect, TestDatabase, dump, on_both_databases};
 use omnitool_tool_access::{Fact, FactKind, ImportRequest, Mode, RemovalLimit, plan_import};
 use proptest::{
     prelude::*,
@@ -12,7 +12,8 @@ use proptest::{
 };
 
 use crate::world::{
-    LOCAL, exported, facts, file, import, people, plan_json, put, request, tool_named,
+    LOCAL, chain, exported, facts, file, import, people, plan_json, put, request, tool_id,
+    tool_named, user_id,
 };
 
 /// Names that have broken something somewhere.
@@ -33,19 +34,19 @@ const NAMES: [&str; 12] = [
 
 /// Facts about some of the users and tools that a database has, by their numbers.
 #[derive(Clone, Debug)]
-struct World {
-    users: BTreeSet<usize>,
-    tools: BTreeSet<usize>,
+pub(crate) struct World {
+    pub(crate) users: BTreeSet<usize>,
+    pub(crate) tools: BTreeSet<usize>,
     facts: BTreeSet<(usize, usize, u8)>,
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(crate) fn world() -> impl Strategy<Value = World> {
     let numbers = || prop::collection::btree_set(0_usize..14, 0..14);
     let facts = prop::collection::btree_set((0_usize..14, 0_usize..14, 0_u8..5), 0..60);
     (numbers(), numbers(), facts).prop_map(|(users, tools, facts)| World { users, tools, facts })
 }
 
-fn name(number: usize) -> String {
+pub(crate) fn name(number: usize) -> String {
     match number {
         12 => "x".repeat(500),
         13 => "é".repeat(500),
@@ -70,8 +71,15 @@ impl World {
             .collect()
     }
 
+    /// Users and tools of grants, also of users whom no database has.
+    pub(crate) fn grants(&self) -> BTreeSet<(usize, usize)> {
+        let has_tool = |tool: &usize| self.tools.contains(tool);
+        let grants = self.facts.iter().filter(|(_, tool, kind)| *kind < 3 && has_tool(tool));
+        grants.map(|(user, tool, _)| (*user, *tool)).collect()
+    }
+
     /// The facts as an export has them: a grant of an excluded user has no effect and is left out.
-    fn exported(&self) -> BTreeSet<Fact> {
+    pub(crate) fn exported(&self) -> BTreeSet<Fact> {
         let facts = self.facts();
         let is_excluded = |fact: &Fact| {
             let exclusion = Fact { fact: FactKind::Exclusion, ..fact.clone() };
@@ -80,7 +88,7 @@ impl World {
         facts.iter().filter(|fact| !is_excluded(fact)).cloned().collect()
     }
 
-    fn fill(&self, conn: &mut AnyConnection) {
+    pub(crate) fn fill(&self, conn: &mut AnyConnection) {
         conn.batch_execute(
             "DELETE FROM tool_access_event; DELETE FROM tool_access_run; DELETE FROM users; DELETE FROM tools",
         )
@@ -100,7 +108,7 @@ impl World {
     }
 
     /// Whether the file of this world speaks for `fact`.
-    fn speaks_for(&self, fact: &Fact) -> bool {
+    pub(crate) fn speaks_for(&self, fact: &Fact) -> bool {
         let has_tool = self.tools.iter().any(|tool| name(*tool) == fact.tool);
         let has_user = |wanted: &String| self.users.iter().any(|user| name(*user) == *wanted);
         has_tool && fact.user.as_ref().is_none_or(has_user)
@@ -108,7 +116,7 @@ impl World {
 }
 
 /// Runs `check` on some worlds; each makes its own data, in databases that are made once.
-fn each<S: Strategy>(cases: u32, strategy: S, mut check: impl FnMut(S::Value)) {
+pub(crate) fn each<S: Strategy>(cases: u32, strategy: S, mut check: impl FnMut(S::Value)) {
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let check = std::cell::RefCell::new(&mut check);
@@ -230,6 +238,77 @@ fn a_file_cut_anywhere_changes_nothing(db: TestDatabase) {
     });
 }
 
+/// Makes the database refuse to write or to remove `fact`, or its row of the history.
+fn refuse(conn: &mut AnyConnection, fact: &Fact, is_added: bool, in_history: bool) {
+    let tool = tool_id(conn, &fact.tool);
+    let user = fact.user.as_ref().map_or(0, |user| user_id(conn, user));
+    let table = match fact.fact {
+        _ if in_history => "tool_access_event",
+        FactKind::Grant => "tool_access",
+        FactKind::Wildcard => "tool_access_everyone",
+        FactKind::Exclusion => "tool_access_exclusion",
+    };
+    let (event, row) = if is_added || in_history { ("INSERT", "NEW") } else { ("DELETE", "OLD") };
+    let is_user = match table {
+        "tool_access_everyone" => String::new(),
+        _ => format!(" AND {row}.user_id = {user}"),
+    };
+    let when = format!("{row}.tool_id = {tool}{is_user}");
+    conn.batch_execute(&match conn.dialect() {
+        Dialect::Sqlite => format!(
+            "CREATE TRIGGER refuse BEFORE {event} ON {table} WHEN {when} \
+             BEGIN SELECT RAISE(ABORT, 'this row is refused'); END"
+        ),
+        Dialect::Postgres => format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'this row is refused'; END $$; \
+             CREATE TRIGGER refuse BEFORE {event} ON {table} FOR EACH ROW WHEN ({when}) \
+             EXECUTE FUNCTION refuse()"
+        ),
+    })
+    .unwrap();
+}
+
+fn accept(conn: &mut AnyConnection) {
+    let tables =
+        ["tool_access_event", "tool_access", "tool_access_everyone", "tool_access_exclusion"];
+    conn.batch_execute(&match conn.dialect() {
+        Dialect::Sqlite => "DROP TRIGGER IF EXISTS refuse".to_owned(),
+        Dialect::Postgres => {
+            let drop = |table| format!("DROP TRIGGER IF EXISTS refuse ON {table}; ");
+            format!("{}DROP FUNCTION IF EXISTS refuse", tables.map(drop).concat())
+        }
+    })
+    .unwrap();
+}
+
+fn an_error_at_any_row_leaves_the_target_unchanged(db: TestDatabase) {
+    let source = TestDatabase::migrated(Dialect::Sqlite);
+    let (mut conn, mut from) = (db.connection(), source.connection());
+    let worlds = (world(), world(), any::<prop::sample::Index>(), any::<bool>());
+    each(24, worlds, |(theirs, mut ours, row, in_history)| {
+        ours.tools.extend(&theirs.tools);
+        theirs.fill(&mut from);
+        ours.fill(&mut conn);
+        let file = file(exported(&mut from));
+        let overwrite = request(file.path(), Mode::Overwrite);
+        let plan = plan_import(&mut conn, LOCAL, &overwrite).unwrap();
+        let added = plan.additions.iter().map(|fact| (fact, true));
+        let changes: Vec<_> = added.chain(plan.removals.iter().map(|fact| (fact, false))).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let (fact, is_added) = changes[row.index(changes.len())];
+        refuse(&mut conn, fact, is_added, in_history);
+        let before = dump(&mut conn);
+        let error = import(&mut conn, &overwrite).unwrap_err();
+        assert!(chain(&error).contains("this row is refused"), "{error:?}");
+        assert_eq!(dump(&mut conn), before);
+        accept(&mut conn);
+        import(&mut conn, &overwrite).unwrap();
+    });
+}
+
 #[test]
 fn a_dry_run_leaves_the_bytes_of_a_sqlite_file_alone() {
     let db = TestDatabase::migrated(Dialect::Sqlite);
@@ -294,4 +373,5 @@ on_both_databases!(
     a_sync_equals_the_file_inside_its_scope_only,
     an_overwrite_is_the_file,
     a_file_cut_anywhere_changes_nothing,
+    an_error_at_any_row_leaves_the_target_unchanged,
 );
