@@ -11,4 +11,4 @@ mod transaction;
 
 pub use connection::{AnyConnection, Dialect, MultiBackend};
 pub use open::{ConnectError, Mode, OpenError, connect, open, sqlite_uri};
-pub use transaction::{read_snapshot, write_transaction};
+pub use transaction::{read_snapshot, try_lock, write_transaction};

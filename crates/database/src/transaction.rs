@@ -1,9 +1,12 @@
 //! Transactions that behave the same on both systems.
 
+use std::time::Duration;
+
 use diesel::{
-    QueryResult,
-    connection::{AnsiTransactionManager, TransactionManager},
+    Connection as _, QueryResult, QueryableByName, RunQueryDsl as _,
+    connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager},
     result::Error,
+    sql_types::Text,
 };
 
 use crate::AnyConnection;
@@ -48,6 +51,46 @@ pub fn read_snapshot<T, E: From<Error>>(
         ),
     }?;
     finish(conn, body)
+}
+
+#[derive(QueryableByName)]
+struct Setting {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// Runs statements that lock tables of PostgreSQL until the open transaction ends. Says whether it got the locks; where it
+/// had to wait for one longer than `patience`, it has none of them, and the transaction can go on.
+///
+/// With less patience than PostgreSQL's `deadlock_timeout` (1 s), two who wait for each other both get on: this one gives
+/// way before the server ends either.
+///
+/// # Errors
+///
+/// Fails where the statements do.
+pub fn try_lock(
+    conn: &mut AnyConnection,
+    statements: &str,
+    patience: Duration,
+) -> QueryResult<bool> {
+    let locked = conn.transaction(|conn| {
+        let current = "SELECT current_setting('lock_timeout') AS value";
+        let before: Setting = diesel::sql_query(current).get_result(conn)?;
+        conn.batch_execute(&format!("SET LOCAL lock_timeout = {}", patience.as_millis()))?;
+        conn.batch_execute(statements)?;
+        let restore = "SELECT set_config('lock_timeout', $1, TRUE)";
+        diesel::sql_query(restore).bind::<Text, _>(before.value).execute(conn)
+    });
+    match locked {
+        Ok(_) => Ok(true),
+        Err(error) if is_lock_timeout(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Diesel hands on no error codes, only PostgreSQL's text.
+pub(crate) fn is_lock_timeout(error: &Error) -> bool {
+    error.to_string().contains("canceling statement due to lock timeout")
 }
 
 /// Commits or rolls back a transaction that has begun, as `body` ends.

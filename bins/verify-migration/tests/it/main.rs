@@ -6,4 +6,5 @@ mod application;
 mod expected;
 mod help;
 mod program;
+mod repair;
 mod run;

@@ -16,7 +16,7 @@ use diesel::{
 use diesel_migrations::MigrationHarness as _;
 
 use super::{MigrateError, Migration, Migrations, Options, ledger, source};
-use crate::{AnyConnection, Dialect, MultiBackend};
+use crate::{AnyConnection, Dialect, MultiBackend, transaction::is_lock_timeout};
 
 /// Applies `migration`, and notes it in the same transaction.
 pub(super) fn apply(
@@ -217,9 +217,4 @@ fn set_timeout(
         .bind::<Text, _>(timeout.as_millis().to_string())
         .execute(conn)?;
     Ok(())
-}
-
-/// Diesel hands on no error codes, only PostgreSQL's text.
-fn is_lock_timeout(error: &Error) -> bool {
-    error.to_string().contains("canceling statement due to lock timeout")
 }

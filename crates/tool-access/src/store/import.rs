@@ -1,12 +1,14 @@
 //! An import's differences and their application, as statements over whole tables.
 
+use std::time::{Duration, Instant};
+
 use diesel::{
     connection::SimpleConnection as _,
     prelude::*,
     sql_query,
     sql_types::{BigInt, Text},
 };
-use omnitool_database::AnyConnection;
+use omnitool_database::{AnyConnection, try_lock};
 
 use crate::{Counts, Fact, FactKind, ForeignKeyCheck, change::Change};
 
@@ -15,6 +17,11 @@ use crate::{Counts, Fact, FactKind, ForeignKeyCheck, change::Change};
 const MANY: u64 = 10_000;
 /// Checking at the end looks at all rows of the table, so the new ones must be at least this part of the others.
 const PART: u64 = 25;
+
+/// How long an import waits for a lock while it holds others: shorter than PostgreSQL's `deadlock_timeout` of 1 s.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it waits for others who change facts, in all.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// About what the file speaks, and so what may be against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +112,19 @@ fn check_foreign_keys(conn: &mut AnyConnection) -> QueryResult<()> {
 
 /// Keeps others from changing facts until the transaction ends; on SQLite it holds the write lock already.
 pub(crate) fn lock(conn: &mut AnyConnection) -> QueryResult<()> {
-    match conn {
-        AnyConnection::Sqlite(_) => Ok(()),
-        AnyConnection::Postgres(c) => c.batch_execute(
-            "LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion IN SHARE ROW EXCLUSIVE MODE",
-        ),
+    if matches!(conn, AnyConnection::Sqlite(_)) {
+        return Ok(());
     }
+    // Somebody who has changed exclusions may want to change grants next: whoever of two waits for all tables gives way.
+    let tables = "LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion \
+                  IN SHARE ROW EXCLUSIVE MODE";
+    let until = Instant::now() + LONGEST_WAIT;
+    while Instant::now() < until {
+        if try_lock(conn, tables, PATIENCE)? {
+            return Ok(());
+        }
+    }
+    conn.batch_execute(tables)
 }
 
 /// Compares what is staged with the target and fills the tables `missing_…` and `against_…`.
@@ -341,7 +355,13 @@ pub(crate) fn apply(
     Ok(())
 }
 
+/// Drops the foreign keys of `tool_access` and returns them: none where somebody else is using the tables that they belong
+/// to, and may be waiting for this very transaction. Then each row is checked.
 fn drop_foreign_keys(conn: &mut AnyConnection) -> QueryResult<Vec<Constraint>> {
+    let tables = "LOCK TABLE users, tools, tool_access IN ACCESS EXCLUSIVE MODE";
+    if !try_lock(conn, tables, PATIENCE)? {
+        return Ok(Vec::new());
+    }
     let constraints: Vec<Constraint> = sql_query(
         "SELECT conname::text AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint \
          WHERE conrelid = 'tool_access'::regclass AND contype = 'f' ORDER BY conname",

@@ -10,4 +10,5 @@ mod file;
 mod import;
 mod property;
 mod saved;
+mod together;
 mod world;
