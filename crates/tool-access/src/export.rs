@@ -55,6 +55,18 @@ pub struct ExportError(#[from] diesel::result::Error);
 impl Export {
     /// Reads all facts in one snapshot.
     ///
+    /// ```
+    /// # use omnitool_database::AnyConnection;
+    /// # use omnitool_environment::EnvironmentName;
+    /// use omnitool_tool_access::Export;
+    ///
+    /// fn bytes(conn: &mut AnyConnection) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    ///     let mut bytes = Vec::new();
+    ///     Export::load(conn, EnvironmentName::Local)?.write(&mut bytes)?;
+    ///     Ok(bytes)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Fails where the database does.

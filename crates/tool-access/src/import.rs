@@ -243,6 +243,18 @@ pub enum Approval {
 /// What an import would do. Nothing can be written meanwhile: on PostgreSQL the transaction is read-only, and a SQLite
 /// connection may be opened for reading.
 ///
+/// ```
+/// # use std::path::Path;
+/// # use omnitool_database::AnyConnection;
+/// # use omnitool_environment::EnvironmentName;
+/// use omnitool_tool_access::{ImportError, ImportRequest, Shown, plan_import};
+///
+/// fn preview(conn: &mut AnyConnection) -> Result<String, ImportError> {
+///     let merge = ImportRequest::merge(Path::new("data/tool_access_exports/local_tool_access.json"));
+///     Ok(plan_import(conn, EnvironmentName::Staging, &merge)?.text(Shown::Everything))
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// Fails where the import itself would.
@@ -259,6 +271,19 @@ pub fn plan_import(
 }
 
 /// [`plan_import`], whose changes are also written to `out` so that exactly they can be applied later.
+///
+/// ```
+/// # use std::path::Path;
+/// # use omnitool_database::AnyConnection;
+/// # use omnitool_environment::EnvironmentName;
+/// use omnitool_tool_access::{ImportError, ImportPlan, ImportRequest, Mode, save_import_plan};
+///
+/// fn save(conn: &mut AnyConnection, out: &mut Vec<u8>) -> Result<ImportPlan, ImportError> {
+///     let merge = ImportRequest::merge(Path::new("access.json"));
+///     let sync = ImportRequest { mode: Mode::Sync, ..merge };
+///     save_import_plan(conn, EnvironmentName::Staging, &sync, out)
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -282,6 +307,22 @@ pub fn save_import_plan(
 }
 
 /// Imports in one transaction. `approve` sees the plan before anything is written.
+///
+/// ```
+/// # use std::path::Path;
+/// # use omnitool_database::AnyConnection;
+/// # use omnitool_environment::EnvironmentName;
+/// use omnitool_tool_access::{Approval, ImportError, ImportPlan, ImportRequest, run_import};
+///
+/// /// Merges, unless the file names users whom the target does not have.
+/// fn deploy(conn: &mut AnyConnection) -> Result<ImportPlan, ImportError> {
+///     let merge = ImportRequest::merge(Path::new("access.json"));
+///     run_import(conn, EnvironmentName::Staging, &merge, None, |plan| match plan.unknown_user_count {
+///         0 => Approval::Apply,
+///         _ => Approval::Stop,
+///     })
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -307,6 +348,19 @@ pub fn run_import(
 }
 
 /// Applies a saved plan, in one transaction and only where the target's facts are those that it was made from.
+///
+/// ```
+/// # use std::path::Path;
+/// # use omnitool_database::AnyConnection;
+/// # use omnitool_environment::EnvironmentName;
+/// use omnitool_tool_access::{ImportError, ImportPlan, OverwriteProduction, SavedPlan, apply_saved_plan};
+///
+/// fn apply(conn: &mut AnyConnection) -> Result<ImportPlan, ImportError> {
+///     let saved = SavedPlan::load(Path::new("plan.json"))?;
+///     let run_id = Some("run-0007".to_owned());
+///     apply_saved_plan(conn, EnvironmentName::Staging, &saved, OverwriteProduction::Refuse, run_id)
+/// }
+/// ```
 ///
 /// # Errors
 ///

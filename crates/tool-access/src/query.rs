@@ -85,6 +85,14 @@ pub fn tools_for(conn: &mut AnyConnection, user_id: i64) -> Result<Vec<Tool>, Qu
 
 /// [`tools_for`] by user name.
 ///
+/// ```
+/// # use omnitool_database::AnyConnection;
+/// fn routes(conn: &mut AnyConnection) -> Result<Vec<String>, omnitool_tool_access::QueryAccessError> {
+///     let tools = omnitool_tool_access::tools_for_by_name(conn, "alice")?;
+///     Ok(tools.into_iter().map(|tool| tool.route).collect())
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// Fails where the database does.
@@ -120,6 +128,13 @@ pub fn may_use(
 }
 
 /// [`may_use`] by user name and tool name.
+///
+/// ```
+/// # use omnitool_database::AnyConnection;
+/// fn may_bill(conn: &mut AnyConnection, user: &str) -> Result<bool, omnitool_tool_access::QueryAccessError> {
+///     omnitool_tool_access::may_use_by_name(conn, user, "Invoice Generator")
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -157,6 +172,13 @@ pub fn users_of(conn: &mut AnyConnection, tool_id: i64) -> Result<Vec<User>, Que
 
 /// [`users_of`] by tool name.
 ///
+/// ```
+/// # use omnitool_database::AnyConnection;
+/// fn how_many(conn: &mut AnyConnection) -> Result<usize, omnitool_tool_access::QueryAccessError> {
+///     Ok(omnitool_tool_access::users_of_by_name(conn, "Invoice Generator")?.len())
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// Fails where the database does.
@@ -171,6 +193,13 @@ pub fn users_of_by_name(
 }
 
 /// How many facts of each kind the database holds.
+///
+/// ```
+/// # use omnitool_database::AnyConnection;
+/// fn summary(conn: &mut AnyConnection) -> Result<String, omnitool_tool_access::QueryAccessError> {
+///     Ok(omnitool_tool_access::count(conn)?.to_string()) // "18 grants, 1 exclusion"
+/// }
+/// ```
 ///
 /// # Errors
 ///

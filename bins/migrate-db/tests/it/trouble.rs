@@ -60,6 +60,15 @@ fn completes(project: &TestProject, db: &TestDatabase) {
     assert!(again.starts_with("No pending migrations"), "{again}");
 }
 
+/// The same on a server of the test's own, where one migration was left to be applied.
+#[cfg(unix)]
+fn applies_the_phone_number(run: impl Fn(&[&str]) -> CommandOutput) {
+    let stdout = run(&[]).success();
+    assert!(stdout.starts_with("Applied migration: 2026-11-23-000008"), "{stdout}");
+    let status = run(&["--status"]).success();
+    assert!(status.ends_with("the schema is as the migrations make it\n"), "{status}");
+}
+
 fn of_ten_at_once_one_applies_and_nine_find_nothing_to_do(db: TestDatabase) {
     let project = TestProject::new();
     let empty = TestDatabase::empty(db.dialect());
@@ -268,10 +277,39 @@ fn a_server_that_restarts_in_the_middle_is_an_error_and_the_next_run_completes()
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("run again"));
     wait_until("the server is back", || open(url, Mode::Write).is_ok());
-    let stdout = run(&[]).success();
-    assert!(stdout.starts_with("Applied migration: 2026-11-23-000008"), "{stdout}");
-    let status = run(&["--status"]).success();
-    assert!(status.ends_with("the schema is as the migrations make it\n"), "{status}");
+    applies_the_phone_number(run);
+}
+
+/// No file of the server can grow beyond 24 MiB, which it meets as it meets a full disk.
+#[cfg(unix)]
+#[test]
+fn a_server_whose_disk_is_full_is_an_error_and_the_next_run_completes() {
+    let project = TestProject::new();
+    let server = PostgresServer::start_on_a_small_disk(24);
+    let run = |flags: &[&str]| project.run(MIGRATE_DB, server.url(), flags);
+    run(&["--env", "local"]).success();
+    let mut conn = open(server.url(), Mode::Write).unwrap();
+    let newer = crate::newer_than_the_phone_number(Dialect::Postgres);
+    migration::revert(&mut conn, 1 + newer).unwrap();
+    // Noting the migration needs more room than there is.
+    conn.batch_execute(
+        "CREATE TABLE filler (text TEXT); \
+         CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             INSERT INTO filler SELECT repeat(md5(i::text), 50) FROM generate_series(1, 60000) AS i; \
+             RETURN NULL; END $$; \
+         CREATE TRIGGER fill AFTER INSERT ON __diesel_schema_migrations \
+         FOR EACH ROW EXECUTE FUNCTION fill()",
+    )
+    .unwrap();
+    let stderr = run(&[]).failure(1);
+    let first = "error: migration 2026-11-23-000008_add_users_phone_number failed\n  caused by: could not extend file";
+    assert!(stderr.starts_with(first), "{stderr}");
+    assert!(stderr.contains("is undone") && stderr.contains("run again"), "{stderr}");
+    assert_eq!(migration::status(&mut conn).unwrap().pending.len(), 1 + newer);
+    assert_eq!(count(&mut conn, "filler"), 0);
+    // Room again.
+    conn.batch_execute("DROP FUNCTION fill CASCADE; DROP TABLE filler").unwrap();
+    applies_the_phone_number(run);
 }
 
 #[cfg(unix)]

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod app;
+#[cfg(target_os = "linux")]
+mod memory;
 mod real_app;
 
 use std::{

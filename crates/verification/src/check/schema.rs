@@ -39,6 +39,7 @@ pub(super) fn version(conn: &mut AnyConnection, context: &Context) -> Result<Ver
     if findings.is_empty() {
         // Before the last migration there is nothing to compare with.
         findings = drift::findings(&migration::drift(conn)?, conn.dialect(), context);
+        findings.extend(changed(&status, context));
     }
     if findings.is_empty() {
         let version = status.schema_version().unwrap_or("none");
@@ -47,6 +48,19 @@ pub(super) fn version(conn: &mut AnyConnection, context: &Context) -> Result<Ver
         )));
     }
     Ok(Verdict::found(findings))
+}
+
+/// The next `migrate-db` refuses these, whatever the schema is.
+fn changed(status: &migration::Status, context: &Context) -> Option<Finding> {
+    let names = &status.changed;
+    let version = |name: &String| name.split('_').next().unwrap_or_default().to_owned();
+    let accept: String =
+        names.iter().map(|name| format!(" --accept-changed {}", version(name))).collect();
+    (!names.is_empty()).then(|| {
+        Finding::critical("migrations changed since they were applied")
+            .rows(names.clone())
+            .repair(context.command(&format!("migrate-db{accept}")))
+    })
 }
 
 pub(super) fn stamp(conn: &mut AnyConnection, context: &Context) -> Result<Verdict, CheckError> {

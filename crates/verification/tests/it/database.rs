@@ -91,6 +91,26 @@ fn migrations_of_a_newer_build_fail_check_2(db: TestDatabase) {
     }
 }
 
+fn a_migration_that_changed_since_it_was_applied_fails_check_2(db: TestDatabase) {
+    let setup = Setup::clean(db);
+    setup
+        .conn()
+        .batch_execute(
+            "UPDATE migration_ledger SET up_sha256 = replace(replace(up_sha256, '1', '2'), '3', '4') \
+             WHERE version IN ('20261123000002', '20261123000004')",
+        )
+        .unwrap();
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(setup.only_trouble("schema-version", Outcome::Failed), @r"
+        migrations changed since they were applied
+        Critical: migrations changed since they were applied
+        - 2026-11-23-000002_create_tools
+        - 2026-11-23-000004_create_environment_stamp
+        repair: migrate-db --accept-changed 2026-11-23-000002 --accept-changed 2026-11-23-000004 --env local
+        ");
+    }
+}
+
 fn no_users_is_a_warning(db: TestDatabase) {
     let setup = Setup::clean(db);
     diesel::delete(users::table).execute(&mut setup.conn()).unwrap();
@@ -209,6 +229,7 @@ on_both_databases!(
     a_database_that_cannot_be_opened_fails_check_1_and_leaves_the_rest_unknown,
     pending_migrations_fail_check_2,
     migrations_of_a_newer_build_fail_check_2,
+    a_migration_that_changed_since_it_was_applied_fails_check_2,
     no_users_is_a_warning,
     no_tools_is_a_warning,
     an_app_that_finds_itself_broken_fails_check_8,
