@@ -7,8 +7,8 @@ use std::{
 };
 
 use clap::Parser;
-use omnitool_backup::{Catalog, DEFAULT_FOLDER, Keys};
-use omnitool_cli::{Failure, Format, Program, TargetArgs, environments};
+use omnitool_backup::{Catalog, DEFAULT_FOLDER, Keys, heroku::Via};
+use omnitool_cli::{Failure, Format, PlatformArgs, Program, TargetArgs, environments};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 const EXAMPLES: &str = "\
@@ -22,6 +22,7 @@ Examples:
   sync-data-prod-to-staging
   sync-data-prod-to-staging --check-status
   SOURCE_DATABASE_URL=postgres://… DATABASE_URL=postgres://… sync-data-prod-to-staging
+  HEROKU_API_KEY=… sync-data-prod-to-staging --platform heroku
 
 Exit codes: 0 refreshed, 1 failed or refused and staging is as it was (or fails its checks), 2 wrong usage";
 
@@ -32,6 +33,17 @@ pub(crate) struct Args {
     /// `--env` is staging unless it says otherwise
     #[command(flatten)]
     target: TargetArgs,
+
+    #[command(flatten)]
+    pub(crate) platform: PlatformArgs,
+
+    /// On Heroku: by a follower, or by a transfer for plans that have no followers
+    #[arg(long, value_name = "WAY", default_value = "follower", value_parser = crate::heroku::parse_via)]
+    pub(crate) via: Via,
+
+    /// On Heroku: do not download the backup of staging to look into it
+    #[arg(long, env = "OMNITOOL_NO_DOWNLOAD")]
+    pub(crate) no_download: bool,
 
     /// The database to copy [default: production in data/environments.toml]. Prefer the variable: flags show in process lists
     #[arg(long, env = "SOURCE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -86,9 +98,10 @@ pub(crate) struct Args {
     )]
     encrypt_to: Vec<String>,
 
-    /// Where the copy and the record of the run are [default: beside a SQLite database, else .omnitool/ENV]
+    /// Where the copy and the record of the run are [default: beside a SQLite database, else .omnitool/ENV; of Heroku beside the
+    /// records of its backups]
     #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
 
     /// The deployment's run, for the record
     #[arg(long, env = "OMNITOOL_RUN_ID", value_name = "ID")]
@@ -142,13 +155,24 @@ impl Args {
         Ok(Catalog::new(&self.folder, environment).with_keys(Keys { recipients, identity: None }))
     }
 
-    pub(crate) fn sites(&self) -> Result<Sites, Failure> {
-        let mut target = self.target.clone();
-        let environment = *target.env.get_or_insert(EnvironmentName::Staging);
-        if environment != EnvironmentName::Staging {
-            return Err(Failure::refused(SitesError::NotStaging { asked: environment })
-                .hint("leave --env and OMNITOOL_ENV out, or make it staging"));
+    /// Whether backups are to be encrypted.
+    pub(crate) fn encrypts(&self) -> bool {
+        self.encrypt_to.iter().any(|recipient| !recipient.trim().is_empty())
+    }
+
+    /// Staging, unless something else was asked for.
+    pub(crate) fn environment(&self) -> Result<EnvironmentName, Failure> {
+        match self.target.env.unwrap_or(EnvironmentName::Staging) {
+            EnvironmentName::Staging => Ok(EnvironmentName::Staging),
+            asked => Err(Failure::refused(SitesError::NotStaging { asked })
+                .hint("leave --env and OMNITOOL_ENV out, or make it staging")),
         }
+    }
+
+    pub(crate) fn sites(&self) -> Result<Sites, Failure> {
+        let environment = self.environment()?;
+        let mut target = self.target.clone();
+        target.env = Some(environment);
         let target = target.resolve()?.database_url;
         let source = match &self.source_url {
             Some(Unchecked(text)) => text.parse().map_err(SitesError::Source)?,

@@ -3,6 +3,7 @@
 mod args;
 mod failure;
 mod fit;
+mod heroku;
 mod report;
 
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ use omnitool_cli::{
     Failure, Format, Interrupt, Outcome, ProgressBar, print, print_json, progress_bar, spinner,
 };
 
+use omnitool_environment::Platform;
+
 use self::{
     args::{Args, Sites},
     fit::Fit,
@@ -27,6 +30,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Outcome, Failure> {
+    if args.platform.platform == Platform::Heroku {
+        return heroku::run(&args);
+    }
     let sites = args.sites()?;
     if args.check_status {
         return check_status(&args, &sites);

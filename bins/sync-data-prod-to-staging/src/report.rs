@@ -116,6 +116,11 @@ impl StatusReport {
             RefreshState::Running { record: Some(record) } => {
                 format!("A refresh is running since {}: {}", started(record), done(record))
             }
+            RefreshState::Killed { record } if record.heroku.is_some() => format!(
+                "The refresh of {} was killed: {}. Run it again: it goes on there",
+                started(record),
+                done(record)
+            ),
             RefreshState::Killed { record } => format!(
                 "The refresh of {} was killed: {}. Run it again: it removes what was left and begins anew",
                 started(record),
@@ -125,6 +130,12 @@ impl StatusReport {
                 let how = match record.outcome {
                     Some(RefreshOutcome::Done) => "came to its end and was verified",
                     Some(RefreshOutcome::Unverified) => "is in place and fails its checks",
+                    Some(RefreshOutcome::Failed) if record.is_switching => {
+                        "failed when the app was asked to use the copy. Run it again: it goes on there"
+                    }
+                    Some(RefreshOutcome::Failed) if record.heroku.is_some() => {
+                        "failed, and left its copy. Run it again: it goes on there"
+                    }
                     Some(RefreshOutcome::Failed) | None => "failed and changed nothing",
                 };
                 format!("The refresh of {} {how}", started(record))
@@ -133,7 +144,7 @@ impl StatusReport {
         Self { summary, state }
     }
 
-    const fn record(&self) -> Option<&RefreshRecord> {
+    pub(crate) const fn record(&self) -> Option<&RefreshRecord> {
         match &self.state {
             RefreshState::Never => None,
             RefreshState::Running { record } => record.as_ref(),

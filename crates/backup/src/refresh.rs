@@ -15,12 +15,16 @@ use omnitool_database::{Mode, OpenError, open};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::{
+    apply::{KEY, fit},
+    record::{Journal, write_private},
+    store::MARK,
+};
 pub use self::{
     apply::{RefreshError, RefreshHooks, Refreshed},
     copy::{MakeCopyError, OpenCopyError, UnattachedCopy},
     record::{RefreshOutcome, RefreshRecord, RefreshRecordError, RefreshState},
 };
-pub(crate) use self::{record::write_private, store::MARK};
 use crate::{
     Catalog, Contents, ReadDatabaseError, Store, UnsupportedDatabaseError, for_url,
     masking::{Masking, MaskingPlan, PlanMaskingError, ReadSchemaError, Schema},

@@ -11,7 +11,7 @@ pub struct Fault {
     /// The method that it is for; all where there is none.
     #[serde(default)]
     pub method: Option<String>,
-    /// A part of the path that it is for; all where it is empty. Faults that are not about requests ignore it.
+    /// A part of the path that it is for, or all of it behind a `=`; all paths where it is empty. Faults that are not about requests ignore it.
     #[serde(default)]
     pub path: String,
     /// How often.
@@ -98,7 +98,10 @@ impl Faults {
         self.take(|fault| {
             fault.kind.is_of_request()
                 && fault.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
-                && path.contains(&fault.path)
+                && match fault.path.strip_prefix('=') {
+                    Some(whole) => path == whole,
+                    None => path.contains(&fault.path),
+                }
         })
     }
 

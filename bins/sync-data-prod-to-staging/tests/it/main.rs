@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod heroku;
 mod kill;
 mod refresh;
 mod refuse;
@@ -35,6 +36,12 @@ is_default = false
 is_active = true
 "#;
 
+/// Users with what must not be copied, and the number of sessions.
+const PEOPLE: &str = "SELECT username || ' ' || coalesce(email, '-') || ' ' || password_hash || ' ' || coalesce(phone_number, '-') \
+     || ' ' || (SELECT count(*) FROM user_session) AS line FROM users ORDER BY id";
+const ACCESS_OF_PEOPLE: &str = "SELECT username || ': ' || name AS line FROM effective_tool_access AS e \
+     JOIN users AS u ON u.id = e.user_id JOIN tools AS t ON t.id = e.tool_id ORDER BY 1";
+
 /// A production with people, a staging with others, and a project.
 pub(crate) struct Site {
     pub(crate) project: TestProject,
@@ -48,22 +55,27 @@ struct Line {
     line: String,
 }
 
+/// People with what must not leave production.
+fn add_people(conn: &mut AnyConnection) {
+    let alice = fixture::user(conn, "alice");
+    let user_a = fixture::user(conn, "user_a");
+    let tool = fixture::tool(conn, "Invoice Generator");
+    fixture::grant(conn, alice, tool);
+    fixture::grant(conn, user_a, tool);
+    conn.batch_execute(
+        "UPDATE users SET email = username || '.real@corp.example', phone_number = '+49 170 555' || id, \
+             password_hash = '$argon2id$v=19$secret-of-' || username; \
+         INSERT INTO user_session (token_sha256, user_id, expires_at) \
+             SELECT 'session-token-of-' || username, id, '2030-01-01 00:00:00' FROM users",
+    )
+    .unwrap();
+}
+
 impl Site {
     pub(crate) fn new(dialect: Dialect) -> Self {
         let production = TestDatabase::stamped(dialect, EnvironmentName::Production);
         let mut conn = production.connection();
-        let alice = fixture::user(&mut conn, "alice");
-        let user_a = fixture::user(&mut conn, "user_a");
-        let tool = fixture::tool(&mut conn, "Invoice Generator");
-        fixture::grant(&mut conn, alice, tool);
-        fixture::grant(&mut conn, user_a, tool);
-        conn.batch_execute(
-            "UPDATE users SET email = username || '.real@corp.example', phone_number = '+49 170 555' || id, \
-                 password_hash = '$argon2id$v=19$secret-of-' || username; \
-             INSERT INTO user_session (token_sha256, user_id, expires_at) \
-                 SELECT 'session-token-of-' || username, id, '2030-01-01 00:00:00' FROM users",
-        )
-        .unwrap();
+        add_people(&mut conn);
         let staging = TestDatabase::stamped(dialect, EnvironmentName::Staging);
         fixture::user(&mut staging.connection(), "tester");
         let project = TestProject::new();
@@ -123,20 +135,12 @@ impl Site {
 
     /// Users with what must not be copied, and the number of sessions.
     pub(crate) fn people(&self) -> Vec<String> {
-        lines(
-            &mut self.staging.connection(),
-            "SELECT username || ' ' || coalesce(email, '-') || ' ' || password_hash || ' ' || coalesce(phone_number, '-') \
-                 || ' ' || (SELECT count(*) FROM user_session) AS line FROM users ORDER BY id",
-        )
+        lines(&mut self.staging.connection(), PEOPLE)
     }
 
     /// Who may use what.
     pub(crate) fn access(&self) -> Vec<String> {
-        lines(
-            &mut self.staging.connection(),
-            "SELECT username || ': ' || name AS line FROM effective_tool_access AS e \
-             JOIN users AS u ON u.id = e.user_id JOIN tools AS t ON t.id = e.tool_id ORDER BY 1",
-        )
+        lines(&mut self.staging.connection(), ACCESS_OF_PEOPLE)
     }
 
     pub(crate) fn stamp(&self) -> Option<EnvironmentName> {

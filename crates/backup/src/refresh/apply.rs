@@ -5,7 +5,7 @@ use omnitool_database::{
     migration::{self, MigrateError},
     open, stamp,
 };
-use omnitool_environment::DatabaseUrl;
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use serde::Serialize;
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The masking key's file in the folder of a refresh.
-const KEY: &str = "masking.key";
+pub(crate) const KEY: &str = "masking.key";
 /// What errors of the restore call the copy.
 const LABEL: &str = "the refreshed copy";
 
@@ -204,32 +204,9 @@ impl Run<'_, '_> {
         copy.unmark()?;
         self.done(RefreshStep::Mask)?;
 
-        let migrated = self.fit(copy.url())?;
+        let migrated = fit(&mut self.journal, self.hooks, catalog.environment(), copy.url())?;
         self.put_in_place(&copy, first_backup)?;
         Ok((masked, migrated))
-    }
-
-    /// Makes the masked copy a database of its new environment and of this build.
-    fn fit(&mut self, copy: &DatabaseUrl) -> Result<Vec<String>, RefreshError> {
-        self.begin(RefreshStep::Stamp)?;
-        let environment = self.request.catalog.environment();
-        let mut conn = open(copy, Mode::Write).map_err(OpenCopyError::from)?;
-        stamp::write(&mut conn, environment).map_err(RefreshError::Stamp)?;
-        self.done(RefreshStep::Stamp)?;
-
-        self.begin(RefreshStep::Migrate)?;
-        let migrated = migration::migrate(&mut conn).map_err(RefreshError::Migrate)?;
-        drop(conn);
-        self.done(RefreshStep::Migrate)?;
-
-        self.begin(RefreshStep::SyncTools)?;
-        (self.hooks.sync_tools)(copy).map_err(failed(RefreshStep::SyncTools))?;
-        self.done(RefreshStep::SyncTools)?;
-
-        self.begin(RefreshStep::ImportAccess)?;
-        (self.hooks.import_access)(copy).map_err(failed(RefreshStep::ImportAccess))?;
-        self.done(RefreshStep::ImportAccess)?;
-        Ok(migrated)
     }
 
     /// Restores the copy over the target, as a rollback does with a backup.
@@ -287,6 +264,43 @@ impl Run<'_, '_> {
         let record = self.journal.end(outcome)?;
         Ok(Refreshed { masked, migrated, safety_backup: self.safety_backup, record, problem })
     }
+}
+
+/// Makes the masked copy a database of its new environment and of this build, as far as that is not done.
+pub(crate) fn fit(
+    journal: &mut Journal,
+    hooks: &mut RefreshHooks<'_>,
+    environment: EnvironmentName,
+    copy: &DatabaseUrl,
+) -> Result<Vec<String>, RefreshError> {
+    let mut migrated = Vec::new();
+    for step in [
+        RefreshStep::Stamp,
+        RefreshStep::Migrate,
+        RefreshStep::SyncTools,
+        RefreshStep::ImportAccess,
+    ] {
+        if journal.has_done(step) {
+            continue;
+        }
+        if (hooks.is_stopped)() {
+            return Err(RefreshError::Stopped { step });
+        }
+        (hooks.begin)(step);
+        let connect = || open(copy, Mode::Write).map_err(OpenCopyError::from);
+        match step {
+            RefreshStep::Stamp => {
+                stamp::write(&mut connect()?, environment).map_err(RefreshError::Stamp)?;
+            }
+            RefreshStep::Migrate => {
+                migrated = migration::migrate(&mut connect()?).map_err(RefreshError::Migrate)?;
+            }
+            RefreshStep::SyncTools => (hooks.sync_tools)(copy).map_err(failed(step))?,
+            _ => (hooks.import_access)(copy).map_err(failed(step))?,
+        }
+        journal.done(step)?;
+    }
+    Ok(migrated)
 }
 
 fn capture(

@@ -30,6 +30,8 @@ pub struct UnattachedCopy {
 #[derive(Debug)]
 enum Place {
     Sqlite(TemporaryFile),
+    /// A database of an add-on that was made for this and that nobody uses; it stays.
+    AddOn,
     /// The database goes away with its value.
     Postgres {
         _database: Box<PostgresCopy>,
@@ -120,6 +122,15 @@ impl UnattachedCopy {
                 )
             }
         };
+        Self::marked(url, place)
+    }
+
+    /// A database that was made on Heroku under a name of our own to become a copy, and that no app uses yet.
+    pub(crate) fn adopt(url: &DatabaseUrl) -> Result<Self, MakeCopyError> {
+        Self::marked(url.clone(), Place::AddOn)
+    }
+
+    fn marked(url: DatabaseUrl, place: Place) -> Result<Self, MakeCopyError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(MakeCopyError::Random)?;
         let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -163,6 +174,10 @@ impl UnattachedCopy {
                 refresh_store::close_log(&mut open(&self.url, Mode::Write)?)?;
                 Ok(BackupFile::Copy(file.path()))
             }
+            Place::AddOn => Err(MakeCopyError::Server {
+                database: self.url.to_string(),
+                source: "it is promoted where it is, and not restored".into(),
+            }),
             Place::Postgres { folder, name, .. } => {
                 let file = TemporaryFile::create(folder.join(format!("{name}{RESULT}")))?;
                 let store = store::for_url(&self.url).map_err(|error| MakeCopyError::Server {

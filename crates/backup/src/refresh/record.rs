@@ -10,7 +10,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::RefreshStep;
-use crate::BackupId;
+use crate::{BackupId, heroku::HerokuCopy};
 
 const FILE: &str = "refresh.json";
 const LOCK: &str = "refresh.lock";
@@ -39,6 +39,12 @@ pub struct RefreshRecord {
     pub safety_backup: Option<BackupId>,
     /// How it ended; none while it runs, or where it was killed.
     pub outcome: Option<RefreshOutcome>,
+    /// On Heroku: the database that it has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heroku: Option<HerokuCopy>,
+    /// On Heroku: whether the app was asked to use it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_switching: bool,
 }
 
 /// How a refresh ended.
@@ -107,7 +113,7 @@ pub enum RefreshRecordError {
 }
 
 impl RefreshRecord {
-    pub(super) fn new(source: String, unmasked: bool, run_id: Option<String>) -> Self {
+    pub(crate) fn new(source: String, unmasked: bool, run_id: Option<String>) -> Self {
         Self {
             format: FORMAT.to_owned(),
             version: VERSION,
@@ -119,7 +125,18 @@ impl RefreshRecord {
             done: Vec::new(),
             safety_backup: None,
             outcome: None,
+            heroku: None,
+            is_switching: false,
         }
+    }
+}
+
+impl RefreshRecord {
+    /// The same, going on.
+    pub(crate) fn resumed(&self) -> Self {
+        let mut record = self.clone();
+        (record.outcome, record.ended_at) = (None, None);
+        record
     }
 }
 
@@ -169,7 +186,7 @@ fn is_locked(folder: &Path) -> Result<bool, RefreshRecordError> {
 }
 
 /// The record of the refresh that runs here; nobody else's runs meanwhile.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     folder: PathBuf,
     record: RefreshRecord,
     /// Held until the end; the system gives it back when we are killed.
@@ -177,7 +194,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn begin(folder: &Path, record: RefreshRecord) -> Result<Self, RefreshRecordError> {
+    pub(crate) fn begin(folder: &Path, record: RefreshRecord) -> Result<Self, RefreshRecordError> {
         let file = folder.join(LOCK);
         let failed = |source| RefreshRecordError::File { file: file.clone(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -196,16 +213,49 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn done(&mut self, step: RefreshStep) -> Result<(), RefreshRecordError> {
+    pub(crate) fn done(&mut self, step: RefreshStep) -> Result<(), RefreshRecordError> {
         self.record.done.push(step);
         self.write()
     }
 
-    pub(super) fn safety_backup(&mut self, id: Option<BackupId>) {
+    pub(crate) fn has_done(&self, step: RefreshStep) -> bool {
+        self.record.done.contains(&step)
+    }
+
+    pub(crate) const fn record(&self) -> &RefreshRecord {
+        &self.record
+    }
+
+    pub(crate) fn set_copy(&mut self, copy: HerokuCopy) -> Result<(), RefreshRecordError> {
+        self.record.heroku = Some(copy);
+        self.write()
+    }
+
+    pub(crate) fn change_copy(
+        &mut self,
+        change: impl FnOnce(&mut HerokuCopy),
+    ) -> Result<(), RefreshRecordError> {
+        self.record.heroku.as_mut().map(change);
+        self.write()
+    }
+
+    /// The copy is gone, and with it what was done to it.
+    pub(crate) fn forget_copy(&mut self) -> Result<(), RefreshRecordError> {
+        self.record.heroku = None;
+        self.record.done.retain(|step| *step == RefreshStep::Backup);
+        self.write()
+    }
+
+    pub(crate) fn switching(&mut self) -> Result<(), RefreshRecordError> {
+        self.record.is_switching = true;
+        self.write()
+    }
+
+    pub(crate) fn safety_backup(&mut self, id: Option<BackupId>) {
         self.record.safety_backup = id;
     }
 
-    pub(super) fn end(
+    pub(crate) fn end(
         mut self,
         outcome: RefreshOutcome,
     ) -> Result<RefreshRecord, RefreshRecordError> {
