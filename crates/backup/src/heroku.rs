@@ -35,8 +35,8 @@ pub use self::{
 };
 use crate::{
     BackupId, BrokenBackup, Contents, Kept, Kind, Listing, Manifest, Method, Pin, Progress,
-    PruneFailure, PrunePlan, Pruned, Reason, RehearsalHooks, RestoreError, RestoreRequest,
-    Retention, Step, Store, StoreOptions, System, Verified,
+    PruneFailure, PrunePlan, Pruned, Reason, RehearsalHooks, RestoreRequest, Retention, Step,
+    Store, StoreOptions, System, Verified,
     digest::{Fingerprint, Hasher},
     for_url_with,
     manifest::NewManifest,
