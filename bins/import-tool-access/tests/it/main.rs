@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod git;
+#[cfg(target_os = "linux")]
+mod terminal;
+
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{
     CommandOutput, Dialect, TestDatabase, TestProject, fixture, on_both_databases,
