@@ -26,6 +26,7 @@ const BATCH: usize = 1000;
 pub struct SavedPlan {
     file: PathBuf,
     target_sha256: String,
+    content_sha256: String,
     plan: ImportPlan,
 }
 
@@ -63,7 +64,7 @@ pub enum SavedPlanError {
     /// The target is not as it was.
     #[error("the target's users, tools or facts changed since the plan was made")]
     Stale,
-    /// The changes in the file are not those that the plan counts.
+    /// What it says, or its changes, are not what was saved.
     #[error("the plan {} was edited or is incomplete: {what}", .file.display())]
     Damaged {
         /// The file.
@@ -88,8 +89,10 @@ pub(super) fn write(
     write!(out, "{{\n  \"format\": \"{FORMAT}\",\n  \"version\": {VERSION},\n").map_err(failed)?;
     write!(out, "  \"target_sha256\": \"{target}\",\n  \"plan\": {head},\n  \"changes\": [")
         .map_err(failed)?;
+    let mut content = Content::begin(plan);
     let mut separator = "\n    ";
     store::import::each_change(conn, plan.sources, removes, &mut |change, user, tool| {
+        content.add(change, user, tool);
         let line = serde_json::to_string(&(change.as_str(), user, tool))
             .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
         write!(out, "{separator}{line}")
@@ -97,7 +100,34 @@ pub(super) fn write(
         separator = ",\n    ";
         Ok(())
     })?;
-    out.write_all(b"\n  ]\n}\n").map_err(failed)
+    let content = content.end();
+    write!(out, "\n  ],\n  \"content_sha256\": \"{content}\"\n}}\n").map_err(failed)
+}
+
+/// What a plan says and all of its changes, in one number: what somebody looked at is what is applied.
+struct Content(Sha256);
+
+impl Content {
+    fn begin(plan: &ImportPlan) -> Self {
+        // Numbers, names and lists: nothing of it fails to be written.
+        Self(Sha256::new_with_prefix(serde_json::to_vec(plan).unwrap_or_default()))
+    }
+
+    fn add(&mut self, change: Change, user: &str, tool: &str) {
+        // No text of UTF-8 has this byte.
+        for part in [change.as_str(), user, tool] {
+            self.0.update(part);
+            self.0.update([0xff]);
+        }
+    }
+
+    fn end(self) -> String {
+        hex(self.0)
+    }
+}
+
+fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the target's users, tools and facts are, in one number.
@@ -117,7 +147,7 @@ fn fingerprint(
             }
         }
     }
-    Ok(digest.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(digest.0))
 }
 
 struct Digest(Sha256);
@@ -149,13 +179,14 @@ impl SavedPlan {
             plan: ImportPlan,
             #[serde(rename = "changes")]
             _changes: IgnoredAny,
+            content_sha256: String,
         }
         let head: Head = read(file, |parser| serde::Deserialize::deserialize(parser))?;
-        let Head { format, version, target_sha256, plan, _changes } = head;
+        let Head { format, version, target_sha256, plan, _changes, content_sha256 } = head;
         if format != FORMAT || version != VERSION {
             return Err(SavedPlanError::Format { file: file.to_owned(), format, version });
         }
-        Ok(Self { file: file.to_owned(), target_sha256, plan })
+        Ok(Self { file: file.to_owned(), target_sha256, content_sha256, plan })
     }
 
     /// What it says it does.
@@ -181,9 +212,11 @@ impl SavedPlan {
         let mut staging =
             Staging { conn, roster, user_ids, tools, rows: HashMap::new(), failed: None };
         let mut counts = HashMap::new();
+        let mut content = Content::begin(&self.plan);
         let result = read(&self.file, |parser| {
             Changes(&mut |change, user, tool| {
                 *counts.entry(change).or_insert(0_u64) += 1;
+                content.add(change, user, tool);
                 staging.add(change, user, tool)
             })
             .deserialize(parser)
@@ -204,9 +237,16 @@ impl SavedPlan {
             wildcards: count(Change::RevokeEveryone),
             exclusions: count(Change::Include),
         };
-        if added != self.plan.added || removed != self.plan.removed {
-            let what = "its changes are not as many as it says".to_owned();
-            return Err(SavedPlanError::Damaged { file: self.file.clone(), what }.into());
+        let what = if added != self.plan.added || removed != self.plan.removed {
+            Some("its changes are not as many as it says")
+        } else if content.end() != self.content_sha256 {
+            Some("it does not have the checksum that it names")
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            let (file, what) = (self.file.clone(), what.to_owned());
+            return Err(SavedPlanError::Damaged { file, what }.into());
         }
         let foreign_keys = store::import::foreign_key_check(conn, added.grants, 0)?;
         Ok(ImportPlan { foreign_keys, ..self.plan.clone() })
