@@ -68,7 +68,7 @@ impl Feed {
     }
 
     /// Sends everything to `to`, until the end.
-    fn send(&self, to: &mut impl Write) -> std::io::Result<()> {
+    fn send(&self, to: &mut impl Write, pause: Duration) -> std::io::Result<()> {
         let mut state = self.lock();
         while !state.is_up && !state.has_ended {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -81,8 +81,7 @@ impl Feed {
         if manner != Manner::Coalesced {
             to.write_all(b"rendezvous\r\n")?;
             to.flush()?;
-            // The real client loses output that comes together with the greeting.
-            thread::sleep(Duration::from_millis(300));
+            thread::sleep(pause);
         }
         let mut sent = 0;
         loop {
@@ -153,7 +152,7 @@ fn attach(shared: &Shared, tls: Arc<ServerConfig>, socket: TcpStream) -> std::io
     let secret = String::from_utf8_lossy(&line).trim().to_owned();
     let feed = shared.world().consoles.remove(&secret);
     if let Some(feed) = feed {
-        feed.send(&mut stream)?;
+        feed.send(&mut stream, shared.greeting_pause)?;
     }
     stream.conn.send_close_notify();
     stream.flush()?;

@@ -22,6 +22,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -46,11 +47,13 @@ pub struct Options {
     pub postgres: Option<Url>,
     /// The port on the loopback address; any free one where it is 0.
     pub port: u16,
+    /// How long a console waits after its greeting. Heroku's own tool loses output that comes with it.
+    pub greeting_pause: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { token: "test-token".to_owned(), postgres: None, port: 0 }
+        Self { token: "test-token".to_owned(), postgres: None, port: 0, greeting_pause: Duration::from_millis(300) }
     }
 }
 
@@ -65,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) folder: PathBuf,
     pub(crate) server: Option<Server>,
     pub(crate) token: String,
+    pub(crate) greeting_pause: Duration,
     /// Slugs are unpacked one at a time.
     pub(crate) unpacking: Mutex<()>,
     temporary: Mutex<Option<tempfile::TempDir>>,
@@ -175,6 +179,7 @@ impl Emulator {
             folder,
             server: options.postgres.map(Server::new),
             token: options.token,
+            greeting_pause: options.greeting_pause,
             unpacking: Mutex::default(),
             temporary: Mutex::new(Some(temporary)),
             world: Mutex::new(World { remaining: 4500, ..World::default() }),

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     Build, BuildStatus, CallName, Heroku, HerokuError, Secret, Slug, Source,
     call::{Api, Call, without_address},
+    follow::Follow,
     wait::{Standing, until},
 };
 
@@ -40,6 +41,15 @@ impl Heroku {
         }));
         // A slug that nobody releases does nothing, so a second one does no harm; and slugs cannot be listed.
         self.create(&call, &mut || Ok(None))
+    }
+
+    /// A slug by its id.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the app has no such slug.
+    pub fn slug(&self, app: &str, slug: &str) -> Result<Slug, HerokuError> {
+        self.repeat(&Call::new(Api::Platform, "GET", &["apps", app, "slugs", slug]))
     }
 
     /// A place for an app's source.
@@ -139,6 +149,26 @@ impl Heroku {
         let range = "created_at ..; max=10, order=desc";
         let answer = self.repeat_raw(&call.clone().header("Range", range))?;
         crate::call::parse(&call, &answer.body)
+    }
+
+    /// Follows a build until it has ended, well or not. That it went well does not mean that its release did.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it cannot be looked at, and where `limit` passes.
+    pub fn follow_build(
+        &self,
+        app: &str,
+        build: &str,
+        limit: Duration,
+        follow: Follow<'_>,
+    ) -> Result<Build, HerokuError> {
+        let call = Call::new(Api::Platform, "GET", &["apps", app, "builds", build]);
+        self.follow(&format!("the build of {app}"), limit, follow, || {
+            let build: Build = self.repeat(&call)?;
+            let is_pending = build.status == BuildStatus::Pending;
+            Ok((build.output_stream_url.clone(), is_pending, build))
+        })
     }
 
     /// Waits for the end of a build. That it went well does not mean that its release did.

@@ -6,6 +6,7 @@ mod build;
 mod call;
 mod database;
 mod error;
+mod follow;
 mod log;
 mod model;
 mod pipeline;
@@ -21,6 +22,7 @@ pub use addon::DatabaseAddOn;
 pub use build::SourceVersion;
 pub use call::Heroku;
 pub use error::{CallName, HerokuError};
+pub use follow::Follow;
 pub use log::LogLines;
 pub use model::{
     Account, AddOn, AddOnState, App, Attachment, Blob, Build, BuildSource, BuildStatus, ConfigVars,

@@ -142,6 +142,9 @@ pub struct Slug {
     /// Where its bytes go.
     #[serde(default)]
     pub blob: Option<Blob>,
+    /// Its maker's name for it.
+    #[serde(default)]
+    pub commit: Option<String>,
 }
 
 /// Where bytes are put or got.

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     ConfigVars, Heroku, HerokuError, Release, ReleaseStatus, Secret,
     call::{Api, Call, V3_SDK},
+    follow::Follow,
     wait::{Standing, until},
 };
 
@@ -108,6 +109,25 @@ impl Heroku {
         }
         self.create(&call, &mut || {
             Ok(self.releases(app, 20)?.into_iter().find(|release| is_it(release)))
+        })
+    }
+
+    /// Follows a release until its release phase has ended, well or not.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it cannot be looked at, and where `limit` passes.
+    pub fn follow_release(
+        &self,
+        app: &str,
+        release: &str,
+        limit: Duration,
+        follow: Follow<'_>,
+    ) -> Result<Release, HerokuError> {
+        self.follow(&format!("release {release} of {app}"), limit, follow, || {
+            let release = self.release(app, release)?;
+            let is_pending = release.status == ReleaseStatus::Pending;
+            Ok((release.output_stream_url.clone(), is_pending, release))
         })
     }
 

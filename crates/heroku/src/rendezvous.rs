@@ -60,6 +60,10 @@ pub(crate) enum Found {
     End,
     /// It did not end.
     Timeout,
+    /// The dyno did not come up.
+    NotUp,
+    /// Nobody wants to know any longer.
+    Stopped,
 }
 
 /// Looks for the marker in output that comes in pieces, and passes on what is certainly before it.
@@ -163,19 +167,30 @@ impl Console {
         }
     }
 
-    /// Reads to the marker or the end.
+    /// Reads to the marker or the end. The dyno has to be up within `start`; `stop` says whether nobody wants to know any
+    /// longer.
     pub(crate) fn read(
         &mut self,
         marker: &Marker,
+        start: Duration,
         see: &mut dyn FnMut(&[u8]),
+        stop: &dyn Fn() -> bool,
     ) -> io::Result<Found> {
         let mut scanner = Scanner::new(marker);
+        let begun = Instant::now();
         let mut greeting: Option<Vec<u8>> = Some(Vec::new());
         let mut buffer = vec![0; 1 << 14];
         loop {
             if Instant::now() >= self.deadline {
                 scanner.end(see);
                 return Ok(Found::Timeout);
+            }
+            if stop() {
+                scanner.end(see);
+                return Ok(Found::Stopped);
+            }
+            if greeting.is_some() && begun.elapsed() > start {
+                return Ok(Found::NotUp);
             }
             let piece = match self.stream.read(&mut buffer) {
                 Ok(0) => {

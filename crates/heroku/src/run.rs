@@ -62,15 +62,41 @@ impl Heroku {
         command: &OneOff<'_>,
         see: &mut dyn FnMut(&[u8]),
     ) -> Result<RunOutcome, HerokuError> {
+        self.run_until(app, command, see, &|| false)
+    }
+
+    /// As [`run`](Self::run); the dyno is stopped once `stop` says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_until(
+        &self,
+        app: &str,
+        command: &OneOff<'_>,
+        see: &mut dyn FnMut(&[u8]),
+        stop: &dyn Fn() -> bool,
+    ) -> Result<RunOutcome, HerokuError> {
         let started = Instant::now();
         let marker = Marker::random();
         let dyno = self.start(app, command, &marker)?;
-        let broken = match self.watch(&dyno, command.limit, &marker, see) {
+        let broken = match self.watch(&dyno, command.limit, &marker, see, stop) {
             Ok(Found::Status(status)) => return Ok(RunOutcome::Exited(status)),
             Ok(Found::End) => "the console closed without an exit status".to_owned(),
-            Ok(Found::Timeout) => {
+            Ok(found @ (Found::Timeout | Found::NotUp | Found::Stopped)) => {
                 self.stop_dyno(app, &dyno.name)?;
-                format!("it ran for more than {} s and was stopped", command.limit.as_secs())
+                let seconds = |limit: Duration| limit.as_secs();
+                match found {
+                    Found::NotUp => {
+                        let start = seconds(self.pace().dyno_start);
+                        format!("it did not come up within {start} s and was stopped")
+                    }
+                    Found::Stopped => "it was interrupted and stopped".to_owned(),
+                    _ => {
+                        let limit = seconds(command.limit);
+                        format!("it ran for more than {limit} s and was stopped")
+                    }
+                }
             }
             Err(error) => match std::error::Error::source(&error) {
                 Some(source) => format!("{error}: {source}"),
@@ -128,6 +154,7 @@ impl Heroku {
         limit: Duration,
         marker: &Marker,
         see: &mut dyn FnMut(&[u8]),
+        stop: &dyn Fn() -> bool,
     ) -> Result<Found, HerokuError> {
         let Some(url) = &dyno.attach_url else {
             return Err(HerokuError::Unusable {
@@ -136,7 +163,9 @@ impl Heroku {
             });
         };
         let mut console = Console::open(url, &self.settings.roots, limit)?;
-        console.read(marker, see).map_err(HerokuError::Rendezvous)
+        console
+            .read(marker, self.pace().dyno_start, see, stop)
+            .map_err(HerokuError::Rendezvous)
     }
 
     /// The log may know what the console did not show.

@@ -73,6 +73,8 @@ pub struct Pace {
     pub database_interval: Duration,
     /// Between two looks at a release, build, dyno or promotion.
     pub release_interval: Duration,
+    /// How long a one-off dyno may take to come up.
+    pub dyno_start: Duration,
     /// How long the size of a finished backup may stay unknown.
     pub settle: Duration,
 }
@@ -88,6 +90,7 @@ impl Default for Pace {
             transfer_interval: Duration::from_secs(3),
             database_interval: Duration::from_secs(5),
             release_interval: Duration::from_secs(2),
+            dyno_start: Duration::from_secs(5 * 60),
             settle: Duration::from_secs(15),
         }
     }
@@ -106,6 +109,7 @@ impl Pace {
             transfer_interval: moment,
             database_interval: moment,
             release_interval: moment,
+            dyno_start: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             ..Self::default()
         }
