@@ -53,7 +53,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { token: "test-token".to_owned(), postgres: None, port: 0, greeting_pause: Duration::from_millis(300) }
+        Self {
+            token: "test-token".to_owned(),
+            postgres: None,
+            port: 0,
+            greeting_pause: Duration::from_millis(300),
+        }
     }
 }
 

@@ -193,10 +193,13 @@ impl Heroku {
                     is_new(dyno) && matches!(dyno.state, DynoState::Up | DynoState::Idle)
                 })
                 .count();
-            if running == dynos.len() {
+            // While old ones are replaced by new ones there may be neither.
+            let wanted: u32 = self.formation(app)?.iter().map(|found| found.quantity).sum();
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).max(dynos.len());
+            if running == wanted {
                 return Ok(Standing::Done(dynos));
             }
-            Ok(Standing::Goes(format!("{running} of {} run it", dynos.len())))
+            Ok(Standing::Goes(format!("{running} of {wanted} run it")))
         })
     }
 }

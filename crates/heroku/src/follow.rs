@@ -54,7 +54,8 @@ impl Heroku {
 
     /// Passes on what is new. An output that has not begun, or cannot be read, says nothing about what prints it.
     fn read_output(&self, url: &Secret, lines: &mut Lines<'_>) {
-        let sent = self.agent.get(url.expose()).config().timeout_global(Some(READING)).build().call();
+        let sent =
+            self.agent.get(url.expose()).config().timeout_global(Some(READING)).build().call();
         let Ok(response) = sent else { return };
         if response.status() != 200 {
             return;

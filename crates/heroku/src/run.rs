@@ -163,9 +163,7 @@ impl Heroku {
             });
         };
         let mut console = Console::open(url, &self.settings.roots, limit)?;
-        console
-            .read(marker, self.pace().dyno_start, see, stop)
-            .map_err(HerokuError::Rendezvous)
+        console.read(marker, self.pace().dyno_start, see, stop).map_err(HerokuError::Rendezvous)
     }
 
     /// The log may know what the console did not show.

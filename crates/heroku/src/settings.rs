@@ -109,7 +109,7 @@ impl Pace {
             transfer_interval: moment,
             database_interval: moment,
             release_interval: moment,
-            dyno_start: Duration::from_secs(5),
+            dyno_start: Duration::from_secs(10),
             settle: Duration::from_secs(1),
             ..Self::default()
         }

@@ -34,6 +34,9 @@ pub const REQUIRED_DATA: [&str; 3] = [
     "data/tools.toml",
 ];
 
+/// What runs where on Heroku, relative to the project's root. Other platforms do not need it.
+pub(crate) const PROCFILE: &str = "Procfile";
+
 /// Personal data, which never enters an artifact.
 const NOT_PACKED: &str = "backups";
 const PARTIAL: &str = ".partial";
@@ -325,7 +328,7 @@ pub(crate) fn unpacked_programs(
 pub fn unpack_artifact(artifact: &Artifact, into: &Path) -> Result<(), UnpackArtifactError> {
     let unpack = || -> io::Result<String> {
         fs::create_dir_all(into)?;
-        let hashed = Hashed { inner: fs::File::open(&artifact.file)?, hasher: Sha256::new() };
+        let hashed = Hashed::new(fs::File::open(&artifact.file)?);
         let mut reader = BufReader::with_capacity(1 << 17, hashed);
         let mut archive = tar::Archive::new(flate2::bufread::GzDecoder::new(&mut reader));
         archive.set_preserve_mtime(false);
@@ -333,7 +336,7 @@ pub fn unpack_artifact(artifact: &Artifact, into: &Path) -> Result<(), UnpackArt
         drop(archive);
         // The archive's reader stops at its end mark; the hash is of the whole file.
         io::copy(&mut reader, &mut io::sink())?;
-        Ok(hex(&reader.into_inner().hasher.finalize()))
+        Ok(reader.into_inner().finish())
     };
     let found = unpack().map_err(|source| UnpackArtifactError::Unpack {
         file: artifact.file.clone(),
@@ -429,6 +432,10 @@ fn find_inputs(source: &ArtifactSource) -> Result<Vec<Input>, PackArtifactError>
         return Err(PackArtifactError::NoPrograms { folder: source.programs.clone() });
     }
     find_data(&source.root.join("data"), "data", &mut files)?;
+    let procfile = source.root.join(PROCFILE);
+    if procfile.is_file() {
+        files.push((PROCFILE.to_owned(), procfile, 0o644));
+    }
     files.sort();
     files
         .into_iter()
@@ -514,7 +521,7 @@ fn write_archive(file: &Path, inputs: &[Input], manifest: &str) -> io::Result<(S
     Ok((hex(&hasher.finalize()), size))
 }
 
-fn append(
+pub(crate) fn append(
     archive: &mut tar::Builder<impl Write>,
     name: &str,
     mode: u32,
@@ -552,9 +559,20 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-struct Hashed<R> {
+pub(crate) struct Hashed<R> {
     inner: R,
     hasher: Sha256,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self { inner, hasher: Sha256::new() }
+    }
+
+    /// The SHA-256 of what was read, in hexadecimal digits.
+    pub(crate) fn finish(self) -> String {
+        hex(&self.hasher.finalize())
+    }
 }
 
 impl<R: Read> Read for Hashed<R> {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::{
-    Action, Artifact, ArtifactSource, CommandLine, ConfigChange, Continuation, Credential, Fact,
-    FindArtifactError, Hook, ListedBackup, Moment, Origin, PackArtifactError, Place, Plan,
-    Platform, PlatformError, ProgramCall, ProgramOutput, Purpose, Rehearsed, ReleaseId,
-    RunProgramError, Variable, Watch,
+    Action, Activation, Artifact, ArtifactSource, CommandLine, ConfigChange, Continuation,
+    Credential, Fact, FindArtifactError, Hook, ListedBackup, Moment, Origin, PackArtifactError,
+    Place, Plan, Platform, PlatformError, ProgramCall, ProgramOutput, Purpose, Rehearsed,
+    ReleaseId, RunProgramError, StepId, Variable, Watch,
     artifact::{find_artifact, remove_old_artifacts, unpacked_programs},
     pack_artifact,
     process::{self, Finished, RunCommandError, Stdout},
@@ -96,6 +96,18 @@ pub enum ActionError {
     },
 }
 
+/// Why what an earlier run left cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TakeOverError {
+    /// Its artifact is needed, and not there any more.
+    #[error(transparent)]
+    Find(#[from] FindArtifactError),
+    /// The platform cannot be looked at.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+}
+
 impl ActionError {
     /// What the program that failed has found.
     pub(crate) fn facts(&self) -> &[Fact] {
@@ -110,6 +122,7 @@ impl ActionError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Program(RunProgramError::Failed { hint, .. }) => hint.as_deref(),
+            Self::Platform(error) => error.hint(),
             Self::NotRehearsed { .. } => {
                 Some("run `cargo xtask rehearse production` and deploy again; nothing was changed")
             }
@@ -148,6 +161,8 @@ pub struct Executor<'a> {
     source: ArtifactSource,
     artifacts: PathBuf,
     variables: Vec<Variable>,
+    /// What programs get that run on this machine.
+    here: Vec<Variable>,
     facts: Vec<Variable>,
     run: String,
     /// The unpacked artifact.
@@ -167,11 +182,13 @@ impl<'a> Executor<'a> {
         source: ArtifactSource,
         artifacts: PathBuf,
     ) -> Self {
+        platform.begin(&plan.situation(), plan.release());
         Self {
             platform,
             source,
             artifacts,
             variables: plan.variables().to_vec(),
+            here: plan.site().variables_here(),
             facts: hook_variables(plan),
             run: run.to_owned(),
             unpacked: None,
@@ -185,9 +202,12 @@ impl<'a> Executor<'a> {
     /// # Errors
     ///
     /// Fails where the artifact of that run is needed and not there any more.
-    pub fn take_over(&mut self, continuation: &Continuation) -> Result<(), FindArtifactError> {
+    pub fn take_over(&mut self, continuation: &Continuation) -> Result<(), TakeOverError> {
         let Continuation { run: _, since, kept, changed, touched } = continuation;
         self.continues_since = Some(*since);
+        if kept.iter().any(|step| step.step == StepId::Refresh) {
+            self.platform.accept()?;
+        }
         for fact in kept.iter().flat_map(|step| &step.facts).chain(changed) {
             match fact {
                 Fact::Artifact { sha256, .. } => self.use_artifact(sha256)?,
@@ -236,12 +256,12 @@ impl<'a> Executor<'a> {
             Place::Release(release) => self.platform.run_program(release, call, watch)?,
             Place::Here => {
                 let root = &self.source.root;
-                run_program(call, &self.source.programs, root, &self.variables, watch)?
+                run_program(call, &self.source.programs, root, &self.here, watch)?
             }
             Place::Artifact => {
                 let program = call.program;
                 let folder = self.unpacked.as_ref().ok_or(ActionError::NoPrograms { program })?;
-                run_program(call, &folder.join("bin"), folder, &self.variables, watch)?
+                run_program(call, &folder.join("bin"), folder, &self.here, watch)?
             }
         })
     }
@@ -255,6 +275,11 @@ impl<'a> Executor<'a> {
             return Ok(self.took_backup(format!("backup {found} is there already"), found));
         }
         let result = self.call(call, watch);
+        let changes = matches!(call.purpose, Purpose::ChangeDatabase | Purpose::Restore);
+        if call.place.is_here() && changes && result.is_ok() {
+            // It may change the platform, too: a refresh gives the app another database.
+            self.platform.accept()?;
+        }
         let may_have_changed = match (call.purpose, &result) {
             (Purpose::ChangeDatabase | Purpose::Restore, _) | (Purpose::CreateUsers, Err(_)) => {
                 true
@@ -399,6 +424,33 @@ impl<'a> Executor<'a> {
         self.program(&call, watch)
     }
 
+    /// Lets `release` serve. A platform may migrate the database on the way.
+    fn activate(
+        &mut self,
+        release: ReleaseId,
+        watch: &mut Watch<'_>,
+    ) -> Result<Performed, ActionError> {
+        let program = "migrate-db".to_owned();
+        match self.platform.activate(release, watch) {
+            Ok(Activation { evidence, migrated }) => {
+                let mut facts = Vec::new();
+                if let Some(summary) = migrated {
+                    let result = Ok(summary.clone());
+                    facts.push(Fact::DatabaseChanged { program: program.clone(), summary });
+                    self.aftermath.database.push(DatabaseChange { program, result });
+                }
+                Ok(Performed { evidence, warnings: Vec::new(), facts })
+            }
+            Err(error) => {
+                if error.may_have_migrated() {
+                    let result = Err(error.to_string());
+                    self.aftermath.database.push(DatabaseChange { program, result });
+                }
+                Err(error.into())
+            }
+        }
+    }
+
     fn roll_back_code(
         &mut self,
         from: ReleaseId,
@@ -407,7 +459,7 @@ impl<'a> Executor<'a> {
     ) -> Result<String, ActionError> {
         match self.platform.serving() {
             Some(serving) if serving != from => Ok(format!("release {serving} serves, as before")),
-            _ => Ok(self.platform.activate(to, watch)?),
+            _ => Ok(self.platform.activate(to, watch)?.evidence),
         }
     }
 
@@ -453,7 +505,7 @@ fn hook_variables(plan: &Plan) -> Vec<Variable> {
     let mut variables = vec![
         Variable::plain("OMNITOOL_TASK", plan.task().as_str()),
         Variable::plain("OMNITOOL_ENV", site.environment.as_str()),
-        Variable::plain("OMNITOOL_PLATFORM", site.platform.as_str()),
+        Variable::plain("OMNITOOL_PLATFORM", site.platform().as_str()),
         Variable::plain("OMNITOOL_RELEASE", plan.release().to_string()),
         Variable::plain("OMNITOOL_BASE_URL", site.base_url.as_str()),
     ];
@@ -499,17 +551,16 @@ impl Execute for Executor<'_> {
                 return self.ensure_backup(list, capture, watch);
             }
             Action::SetConfig => {
-                let change = self.platform.set_config(&self.variables)?;
+                let change = self.platform.set_config(&self.variables, watch)?;
                 config_text(&change)
             }
-            Action::Install(release) => {
+            Action::Install { release, way: _ } => {
                 let release = *release;
                 let artifact =
                     self.aftermath.artifact.as_ref().ok_or(ActionError::NoArtifact { release })?;
-                self.platform.install(release, artifact)?;
-                format!("release {release} unpacked")
+                self.platform.install(release, artifact, watch)?
             }
-            Action::Activate(release) => self.platform.activate(*release, watch)?,
+            Action::Activate { release, way: _ } => return self.activate(*release, watch),
             Action::RollBackCode { from, to } => self.roll_back_code(*from, *to, watch)?,
             Action::RollBackDatabase(call) => return self.roll_back_database(call, watch),
             Action::RemoveOldReleases { keep } => self.remove_old(*keep)?,

@@ -8,6 +8,7 @@ mod executor;
 mod file;
 mod gate;
 mod github;
+mod heroku;
 mod history;
 mod hook;
 mod html;
@@ -41,9 +42,12 @@ pub use artifact::{
 };
 pub use command::CommandLine;
 pub use event::{Event, Fact, RunOutcome, StepOutcome, Task};
-pub use executor::{ActionError, Aftermath, DatabaseChange, Execute, Executor, Performed};
+pub use executor::{
+    ActionError, Aftermath, DatabaseChange, Execute, Executor, Performed, TakeOverError,
+};
 pub use gate::{GateFacts, Objection, RehearsalRule, Staged};
 pub use github::{annotations, masks, step_summary};
+pub use heroku::{HerokuPlatform, HerokuPlatformError, HerokuRecovery};
 pub use history::{History, RunRecord, RunState, StepRecord};
 pub use hook::{FindHooksError, HOOKS_FOLDER, Hook, Moment, find_hooks};
 pub use html::{WriteReportError, render_html, write_report};
@@ -56,16 +60,16 @@ pub use plan::{
     DatabaseState, DeployOptions, Plan, ProductionOptions, RELEASES_KEPT, RehearsalOptions,
     Rehearsed, RollbackChoice,
 };
-pub use platform::{ConfigChange, Platform, PlatformError, Situation};
+pub use platform::{Activation, ConfigChange, HerokuVersions, Platform, PlatformError, Situation};
 pub use process::RunCommandError;
 pub use program::{Cause, Credential, ListedBackup, ProgramOutput, RunProgramError, run_program};
 pub use release::{ParseReleaseIdError, ReleaseId};
 pub use report::{NextStep, Standing, next_steps, standing};
 pub use resume::{Continuation, ContinueRunError, KeptStep};
 pub use runner::{RunError, RunFailure, RunInfo, RunReport, StepReport, run};
-pub use settings::{Settings, SkipStepError, SkippedStep, check_skippable};
+pub use settings::{HerokuWay, Settings, SkipStepError, SkippedStep, check_skippable};
 pub use sinks::Sinks;
-pub use site::Site;
+pub use site::{Home, Site};
 pub use step::{
     Action, OnFailure, ParseStepIdError, Place, ProgramCall, Purpose, Step, StepId, Todo, When,
 };

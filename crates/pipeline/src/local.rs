@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use omnitool_environment::DatabaseUrl;
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 
 pub use self::app::{App, AppError, AppSpec, RunningApp};
 use self::{config::Config, releases::Releases};
 use crate::{
-    Artifact, ConfigChange, DatabaseState, Platform, PlatformError, ProgramCall, ProgramOutput,
-    ReleaseId, RunProgramError, Site, Situation, UnpackArtifactError, Variable, Watch,
-    program::run_program,
+    Activation, Artifact, ConfigChange, DatabaseState, Home, Platform, PlatformError, ProgramCall,
+    ProgramOutput, ReleaseId, RunProgramError, Site, Situation, UnpackArtifactError, Variable,
+    Watch, program::run_program,
 };
 
 /// An environment on this machine.
@@ -37,6 +37,12 @@ pub struct LocalPlatform {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalPlatformError {
+    /// The site is one of another platform.
+    #[error("{environment} is on another platform, not on this machine")]
+    NotHere {
+        /// The environment.
+        environment: EnvironmentName,
+    },
     /// The base URL is not one that a process on this machine can answer at.
     #[error("no app on this machine can answer at {base_url}: {reason}")]
     Listen {
@@ -134,15 +140,18 @@ impl LocalPlatform {
     ///
     /// # Errors
     ///
-    /// Fails where the site's base URL is not one of this machine.
+    /// Fails where the site, or its base URL, is not one of this machine.
     pub fn new(site: &Site) -> Result<Self, LocalPlatformError> {
+        let Home::Local { database_url } = &site.home else {
+            return Err(LocalPlatformError::NotHere { environment: site.environment });
+        };
         let folder = Self::folder(&site.root, site);
         Ok(Self {
             listen: listen_address(site)?,
             app: App::new(&folder),
             config: Config::new(&folder),
             releases: Releases::new(&folder),
-            database_url: site.database_url.clone(),
+            database_url: database_url.clone(),
             variables: Vec::new(),
         })
     }
@@ -282,17 +291,28 @@ impl Platform for LocalPlatform {
             serving: running.and_then(|app| app.release.parse().ok()),
             newest: self.releases.list()?.last().copied(),
             database,
+            heroku: None,
         })
     }
 
-    fn set_config(&mut self, variables: &[Variable]) -> Result<ConfigChange, PlatformError> {
+    fn set_config(
+        &mut self,
+        variables: &[Variable],
+        _: &mut Watch<'_>,
+    ) -> Result<ConfigChange, PlatformError> {
         let change = self.config.set(variables)?;
         self.variables = variables.to_vec();
         Ok(change)
     }
 
-    fn install(&mut self, release: ReleaseId, artifact: &Artifact) -> Result<(), PlatformError> {
-        Ok(self.releases.install(release, artifact)?)
+    fn install(
+        &mut self,
+        release: ReleaseId,
+        artifact: &Artifact,
+        _: &mut Watch<'_>,
+    ) -> Result<String, PlatformError> {
+        self.releases.install(release, artifact)?;
+        Ok(format!("release {release} unpacked"))
     }
 
     fn run_program(
@@ -312,11 +332,11 @@ impl Platform for LocalPlatform {
         &mut self,
         release: ReleaseId,
         watch: &mut Watch<'_>,
-    ) -> Result<String, PlatformError> {
+    ) -> Result<Activation, PlatformError> {
         let started = Instant::now();
         let old = self.app.running().map_err(LocalPlatformError::from)?;
         if self.serves(release, old.as_ref(), watch)? {
-            return Ok(format!("release {release} serves on {} already", self.listen));
+            return Ok(format!("release {release} serves on {} already", self.listen).into());
         }
         let before = self.before(release, old.as_ref())?;
         if old.as_ref().is_none_or(|app| app.listen != self.listen) {
@@ -341,7 +361,7 @@ impl Platform for LocalPlatform {
         if let Some(old) = old {
             text.push_str(&format!("; the app of release {} was stopped", old.release));
         }
-        Ok(text)
+        Ok(text.into())
     }
 
     fn remove_old_releases(&mut self, keep: usize) -> Result<Vec<ReleaseId>, PlatformError> {
@@ -404,17 +424,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use omnitool_environment::{EnvironmentName, Platform as PlatformName};
-
     use super::*;
 
     fn listen(base_url: &str) -> Result<SocketAddr, String> {
         let site = Site {
             environment: EnvironmentName::Staging,
-            platform: PlatformName::Local,
+            home: Home::Local { database_url: DatabaseUrl::sqlite("/x.db".as_ref()) },
             root: "/project".into(),
             base_url: base_url.parse().unwrap(),
-            database_url: DatabaseUrl::sqlite("/x.db".as_ref()),
         };
         listen_address(&site).map_err(|error| error.to_string())
     }

@@ -15,7 +15,7 @@ pub use self::{
     rollback::RollbackChoice,
 };
 use crate::{
-    Action, Hook, Moment, OnFailure, ProgramCall, ReleaseId, Settings, Site, Situation, Step,
+    Action, Home, Hook, Moment, OnFailure, ProgramCall, ReleaseId, Settings, Site, Situation, Step,
     StepId, Task, Todo, Variable, When, artifact::hex,
 };
 
@@ -97,7 +97,10 @@ impl Plan {
         for variable in &self.variables {
             hasher.update(format!("\n{variable}").as_bytes());
         }
-        hasher.update(format!("\n{}", self.site.database_url).as_bytes());
+        match &self.site.home {
+            Home::Local { database_url } => hasher.update(format!("\n{database_url}").as_bytes()),
+            Home::Heroku { app, access: _ } => hasher.update(format!("\n{app}").as_bytes()),
+        }
         hex(&hasher.finalize())
     }
 

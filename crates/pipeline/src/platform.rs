@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Artifact, DatabaseState, LocalPlatformError, ProgramCall, ProgramOutput, ReleaseId,
-    RunProgramError, Variable, Watch,
+    Artifact, DatabaseState, HerokuPlatformError, LocalPlatformError, ProgramCall, ProgramOutput,
+    ReleaseId, RunProgramError, Variable, Watch,
 };
 
 /// What was found on a platform before a run.
@@ -17,6 +17,19 @@ pub struct Situation {
     pub newest: Option<ReleaseId>,
     /// Whether there is a database.
     pub database: DatabaseState,
+    /// How Heroku counts the releases, where others can make some, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heroku: Option<HerokuVersions>,
+}
+
+/// How Heroku counts an app's releases: every change of its code and of its config vars is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HerokuVersions {
+    /// The newest version.
+    pub newest: u64,
+    /// The version that dynos run, where it has code.
+    pub serving: Option<u64>,
 }
 
 /// Where releases run.
@@ -28,19 +41,41 @@ pub trait Platform {
     /// Fails where a run could not succeed, such as with a port that another program uses.
     fn look(&self) -> Result<Situation, PlatformError>;
 
+    /// Tells it what was found before the run that makes `release`, or before the one that it continues: what somebody else
+    /// changes after that has to stop the run.
+    fn begin(&mut self, _situation: &Situation, _release: ReleaseId) {}
+
+    /// Takes how the platform is now for what the run has made of it, after something that this trait does not know of.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the platform cannot be looked at.
+    fn accept(&mut self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     /// Sets those of `variables` that differ, and says which.
     ///
     /// # Errors
     ///
-    /// Fails where they cannot be kept; none has changed then.
-    fn set_config(&mut self, variables: &[Variable]) -> Result<ConfigChange, PlatformError>;
+    /// Fails where they cannot be kept.
+    fn set_config(
+        &mut self,
+        variables: &[Variable],
+        watch: &mut Watch<'_>,
+    ) -> Result<ConfigChange, PlatformError>;
 
-    /// Puts `artifact` on the platform as `release`, which does not serve yet.
+    /// Puts `artifact` on the platform as `release`, which does not serve yet, and says how.
     ///
     /// # Errors
     ///
     /// Fails where the release cannot be made whole; it is not there then.
-    fn install(&mut self, release: ReleaseId, artifact: &Artifact) -> Result<(), PlatformError>;
+    fn install(
+        &mut self,
+        release: ReleaseId,
+        artifact: &Artifact,
+        watch: &mut Watch<'_>,
+    ) -> Result<String, PlatformError>;
 
     /// Runs a program of `release`.
     ///
@@ -63,7 +98,7 @@ pub trait Platform {
         &mut self,
         release: ReleaseId,
         watch: &mut Watch<'_>,
-    ) -> Result<String, PlatformError>;
+    ) -> Result<Activation, PlatformError>;
 
     /// Removes the releases older than the newest `keep`, but neither the one that serves nor the one before it.
     ///
@@ -83,6 +118,21 @@ pub trait Platform {
     fn serving(&self) -> Option<ReleaseId>;
 }
 
+/// How a release became the one that serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// It, line by line.
+    pub evidence: String,
+    /// What the platform's own run of `migrate-db` said, where it has one.
+    pub migrated: Option<String>,
+}
+
+impl From<String> for Activation {
+    fn from(evidence: String) -> Self {
+        Self { evidence, migrated: None }
+    }
+}
+
 /// Which variables had to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigChange {
@@ -99,4 +149,33 @@ pub enum PlatformError {
     /// The local platform's reason.
     #[error(transparent)]
     Local(#[from] LocalPlatformError),
+    /// Heroku's reason.
+    #[error(transparent)]
+    Heroku(#[from] Box<HerokuPlatformError>),
+}
+
+impl From<HerokuPlatformError> for PlatformError {
+    fn from(error: HerokuPlatformError) -> Self {
+        Box::new(error).into()
+    }
+}
+
+impl PlatformError {
+    /// What to do next, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Local(_) => None,
+            Self::Heroku(error) => error.hint(),
+        }
+    }
+
+    /// Whether the platform's own run of `migrate-db` may have changed the database.
+    #[must_use]
+    pub fn may_have_migrated(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Heroku(error) => error.may_have_migrated(),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    CommandLine, Fact, ProgramCall, Purpose, Variable, Watch, answer,
+    CommandLine, Fact, PlatformError, ProgramCall, Purpose, Variable, Watch, answer,
     process::{self, Finished, RunCommandError, Stdout},
 };
 
@@ -122,6 +122,19 @@ pub enum RunProgramError {
         /// What it found, as far as reports show it.
         facts: Vec<Fact>,
     },
+    /// The platform could not run it.
+    #[error(transparent)]
+    Platform(Box<PlatformError>),
+    /// Nobody knows how it ended.
+    #[error("it is not known how {program} ended in {dyno}: {why}")]
+    Unknown {
+        /// The program.
+        program: &'static str,
+        /// Where it ran.
+        dyno: String,
+        /// What is known.
+        why: String,
+    },
     /// It ended without an answer that can be understood.
     #[error("{program} ended with {status} and no answer{}", tail_text(.tail))]
     NoAnswer {
@@ -132,6 +145,12 @@ pub enum RunProgramError {
         /// The last lines of its stderr.
         tail: Vec<String>,
     },
+}
+
+impl From<PlatformError> for RunProgramError {
+    fn from(error: PlatformError) -> Self {
+        Self::Platform(Box::new(error))
+    }
 }
 
 /// A cause that a program gave for its failure.
@@ -284,11 +303,20 @@ pub fn run_program(
         process::run(&command, Stdout::Keep, Some(limit), watch)?;
     // No program shows a secret; should one do it all the same, it ends here.
     let text = command.redact(&String::from_utf8_lossy(&stdout));
-    let Some(answer) = parse_answer(&text) else {
-        return Err(RunProgramError::NoAnswer { program, status, tail: stderr_tail });
-    };
-    understand(program, *purpose, status.success(), answer, &stderr_tail)
-        .ok_or(RunProgramError::NoAnswer { program, status, tail: stderr_tail })?
+    understand_answer(program, *purpose, status, &text, stderr_tail)
+}
+
+/// What the answer `text` of a program means that ended with `status`.
+pub(crate) fn understand_answer(
+    program: &'static str,
+    purpose: Purpose,
+    status: ExitStatus,
+    text: &str,
+    tail: Vec<String>,
+) -> Result<ProgramOutput, RunProgramError> {
+    parse_answer(text)
+        .and_then(|answer| understand(program, purpose, status.success(), answer, &tail))
+        .unwrap_or(Err(RunProgramError::NoAnswer { program, status, tail }))
 }
 
 fn parse_answer(text: &str) -> Option<Answer> {

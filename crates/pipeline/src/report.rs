@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use omnitool_environment::Platform as PlatformName;
-
 use crate::{
-    Aftermath, DatabaseChange, Plan, ReleaseId, RunReport, StepId, StepOutcome, Task,
+    Aftermath, DatabaseChange, Home, Plan, ReleaseId, RunReport, StepId, StepOutcome, Task,
     command::quoted,
 };
 
@@ -78,9 +76,9 @@ pub fn next_steps(
 ) -> Vec<NextStep> {
     let site = plan.site();
     let environment = site.environment;
-    let program = |name: &str| {
-        let path = programs.join(name);
-        let path = path.strip_prefix(&site.root).unwrap_or(&path);
+    let platform = site.platform_flag();
+    let folder = || {
+        let path = programs.strip_prefix(&site.root).unwrap_or(programs);
         quoted(&path.to_string_lossy())
     };
     let RunReport { steps, failure, duration: _ } = report;
@@ -91,26 +89,33 @@ pub fn next_steps(
     let mut all = Vec::new();
     let mut add = |purpose, command| all.push(NextStep { purpose, command });
     if failure.is_some() && plan.task() == Task::Deploy {
-        let deploy = format!("cargo xtask deploy-{environment}");
+        let deploy = format!("cargo xtask deploy-{environment}{platform}");
         if !went_back {
             add("fix the cause, then go on", format!("{deploy} --resume {run}"));
         }
         add("fix the cause, then deploy again", deploy);
     }
     if failure.as_ref().is_none_or(|failure| failure.step > StepId::Release) {
-        let verify = program("verify-migration");
-        add("look closer", format!("{verify} --env {environment} --verbose"));
+        let verify = format!("verify-migration --env {environment} --verbose");
+        add(
+            "look closer",
+            match &site.home {
+                Home::Local { .. } => format!("{}/{verify}", folder()),
+                Home::Heroku { app, .. } => format!("heroku run -x -a {app} -- bin/{verify}"),
+            },
+        );
     }
     if plan.replaces().is_some() && !went_back && ended(StepId::Release, &is_done) {
-        add("roll back the code", format!("cargo xtask rollback {environment} --code"));
+        add("roll back the code", format!("cargo xtask rollback {environment}{platform} --code"));
     }
     let changed = !aftermath.database.is_empty();
     if let (Some(backup), true, false) = (&aftermath.backup, changed, went_back) {
-        let rollback = program("rollback-migration");
-        add("roll back", format!("{rollback} --env {environment} --backup {backup}"));
+        let rollback = format!("{}/rollback-migration", folder());
+        add("roll back", format!("{rollback} --env {environment}{platform} --backup {backup}"));
     }
-    if site.platform == PlatformName::Local {
-        add("stop the app", format!("cargo xtask stop {environment}"));
+    match &site.home {
+        Home::Local { .. } => add("stop the app", format!("cargo xtask stop {environment}")),
+        Home::Heroku { app, .. } => add("see its log", format!("heroku logs --tail -a {app}")),
     }
     all
 }

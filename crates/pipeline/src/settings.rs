@@ -20,6 +20,21 @@ pub struct Settings {
     pub skipped: Vec<SkippedStep>,
     /// A failure is followed by the way back.
     pub auto_rollback: bool,
+    /// How a release gets to Heroku, where it goes there.
+    pub way: HerokuWay,
+}
+
+/// How a release gets to Heroku.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HerokuWay {
+    /// The artifact is the slug; Heroku builds nothing.
+    #[default]
+    Slug,
+    /// Heroku builds the sources.
+    Build,
+    /// It is what staging runs, through Heroku's pipeline.
+    Promote,
 }
 
 /// A step that somebody wants left out.

@@ -17,25 +17,72 @@ pub struct Site {
     /// Its name.
     pub environment: EnvironmentName,
     /// What it runs on.
-    pub platform: PlatformName,
+    pub home: Home,
     /// The project's root, an absolute path.
     pub root: PathBuf,
     /// Where its app answers.
     pub base_url: Url,
-    /// Its database; a SQLite path is absolute.
-    pub database_url: DatabaseUrl,
+}
+
+/// What an environment runs on.
+#[derive(Clone, Debug)]
+pub enum Home {
+    /// This machine.
+    Local {
+        /// Its database; a SQLite path is absolute.
+        database_url: DatabaseUrl,
+    },
+    /// An app on Heroku, whose add-on is its database.
+    Heroku {
+        /// The app's name.
+        app: String,
+        /// By what programs on this machine reach Heroku.
+        access: Vec<Variable>,
+    },
 }
 
 impl Site {
-    /// The variables that its programs get.
+    /// What it runs on, by name.
+    #[must_use]
+    pub const fn platform(&self) -> PlatformName {
+        match self.home {
+            Home::Local { .. } => PlatformName::Local,
+            Home::Heroku { .. } => PlatformName::Heroku,
+        }
+    }
+
+    /// The variables that are set on its platform.
     #[must_use]
     pub fn variables(&self) -> Vec<Variable> {
-        let port = self.base_url.port_or_known_default().unwrap_or(80);
-        vec![
-            Variable::plain("OMNITOOL_ENV", self.environment.as_str()),
-            Variable::secret("DATABASE_URL", self.database_url.expose()),
-            Variable::plain("PORT", port.to_string()),
-        ]
+        let mut variables = vec![Variable::plain("OMNITOOL_ENV", self.environment.as_str())];
+        // On Heroku the add-on sets the one, and the router the other.
+        if let Home::Local { database_url } = &self.home {
+            let port = self.base_url.port_or_known_default().unwrap_or(80);
+            variables.push(Variable::secret("DATABASE_URL", database_url.expose()));
+            variables.push(Variable::plain("PORT", port.to_string()));
+        }
+        variables
+    }
+
+    /// The variables that its programs get where they run on this machine.
+    #[must_use]
+    pub fn variables_here(&self) -> Vec<Variable> {
+        let mut variables = self.variables();
+        if let Home::Heroku { app: _, access } = &self.home {
+            let platform = self.platform().as_str();
+            variables.push(Variable::plain("OMNITOOL_PLATFORM", platform));
+            variables.extend(access.iter().cloned());
+        }
+        variables
+    }
+
+    /// The flag that chooses its platform, where that is not the default; for commands that are shown.
+    #[must_use]
+    pub const fn platform_flag(&self) -> &'static str {
+        match self.home {
+            Home::Local { .. } => "",
+            Home::Heroku { .. } => " --platform heroku",
+        }
     }
 
     pub(crate) fn program(

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandLine, Hook, Rehearsed, ReleaseId, Variable, command::quoted};
+use crate::{CommandLine, HerokuWay, Hook, Rehearsed, ReleaseId, Variable, command::quoted};
 
 /// The stable name of a step, as it stands in flags, journals and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -192,11 +192,21 @@ pub enum Action {
     /// Sets the plan's variables where they differ.
     SetConfig,
     /// Puts the artifact on the platform as a release that does not serve yet.
-    Install(ReleaseId),
+    Install {
+        /// The release.
+        release: ReleaseId,
+        /// How it gets to Heroku, where it goes there.
+        way: Option<HerokuWay>,
+    },
     /// Runs one of omnitool's programs.
     Program(ProgramCall),
     /// Makes a release the one that serves.
-    Activate(ReleaseId),
+    Activate {
+        /// The release.
+        release: ReleaseId,
+        /// How it gets to Heroku, where it goes there.
+        way: Option<HerokuWay>,
+    },
     /// Where the release that the run makes serves: makes the one before it serve again.
     RollBackCode {
         /// The release that the run makes.
@@ -243,6 +253,13 @@ pub enum Place {
     Release(ReleaseId),
 }
 
+impl Place {
+    /// Whether it is this machine, whatever the platform.
+    pub(crate) const fn is_here(self) -> bool {
+        matches!(self, Self::Here | Self::Artifact)
+    }
+}
+
 /// What a run needs a program for, and so what it keeps of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -285,12 +302,32 @@ impl fmt::Display for Action {
                 write!(f, "{list}: where there is no good one, {capture}")
             }
             Self::SetConfig => f.write_str("set the variables that differ"),
-            Self::Install(release) => write!(f, "unpack the artifact as release {release}"),
+            Self::Install { release, way } => match way {
+                None => write!(f, "unpack the artifact as release {release}"),
+                Some(HerokuWay::Slug) => {
+                    write!(f, "upload the artifact as the slug of release {release}")
+                }
+                Some(HerokuWay::Build) => write!(f, "upload the sources of release {release}"),
+                Some(HerokuWay::Promote) => {
+                    write!(f, "make sure that staging runs the artifact, as release {release}")
+                }
+            },
             Self::Program(call) => write!(f, "{call}"),
-            Self::Activate(release) => {
+            Self::Activate { release, way } => {
+                let how = match way {
+                    None => {
+                        return write!(
+                            f,
+                            "switch to release {release}: stop the app that serves, start the new one"
+                        );
+                    }
+                    Some(HerokuWay::Slug) => "release the slug",
+                    Some(HerokuWay::Build) => "build the sources",
+                    Some(HerokuWay::Promote) => "promote what staging runs",
+                };
                 write!(
                     f,
-                    "switch to release {release}: stop the app that serves, start the new one"
+                    "{how}: the release phase runs migrate-db; then wait until all dynos run release {release}"
                 )
             }
             Self::RollBackCode { from, to } => {

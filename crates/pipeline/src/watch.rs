@@ -30,6 +30,11 @@ impl<'a> Watch<'a> {
         (self.interrupted)()
     }
 
+    /// Asks whether somebody wants to stop; for what holds this watch already.
+    pub(crate) fn interrupted(&self) -> &'a dyn Fn() -> bool {
+        self.interrupted
+    }
+
     /// Takes one line of output.
     pub fn line(&mut self, stream: Stream, line: &str) {
         (self.line)(stream, line);

@@ -4,8 +4,8 @@ use omnitool_environment::EnvironmentName;
 
 use super::{call, step, summary};
 use crate::{
-    Action, CommandLine, DatabaseState, Hook, OnFailure, Place, Plan, ReleaseId, Settings, Site,
-    Situation, Step, StepId, Task, Todo, When,
+    Action, CommandLine, DatabaseState, HerokuWay, Home, Hook, OnFailure, Place, Plan, ReleaseId,
+    Settings, Site, Situation, Step, StepId, Task, Todo, When,
 };
 
 /// How many releases stay on the platform, besides the one that serves and the one before it.
@@ -50,10 +50,7 @@ impl Plan {
         let DeployOptions { tests, build, settings, hooks } = options;
         let mut actions: Vec<Action> =
             build.into_iter().map(Action::Command).chain([Action::Pack]).collect();
-        if situation.database == DatabaseState::Present {
-            // Before the backup: a schema that these programs cannot migrate needs none.
-            actions.push(Action::Program(site.check_schema(Place::Here)));
-        }
+        actions.extend(check_schema(site, situation, Place::Here));
         let build =
             step(StepId::Build, "build the programs and the release artifact", Todo::Run(actions));
         let refresh = if settings.refresh_data {
@@ -81,9 +78,7 @@ impl Plan {
         let build = match &artifact {
             Some(sha256) => {
                 actions.push(Action::UseArtifact(sha256.clone()));
-                if situation.database == DatabaseState::Present {
-                    actions.push(Action::Program(site.check_schema(here)));
-                }
+                actions.extend(check_schema(site, situation, here));
                 if let Some(rehearsed) = rehearsed {
                     let list = site.list_backups(here);
                     actions.push(Action::RequireRehearsal { list, rehearsed });
@@ -103,6 +98,14 @@ impl Plan {
         ];
         deploy(site, situation, here, before, None, settings).arranged(&hooks)
     }
+}
+
+/// Before the backup: a schema that these programs cannot migrate needs none. On Heroku the release phase finds that out,
+/// before it changes anything.
+fn check_schema(site: &Site, situation: &Situation, here: Place) -> Option<Action> {
+    let reaches_it = matches!(site.home, Home::Local { .. });
+    let is_there = situation.database == DatabaseState::Present;
+    (reaches_it && is_there).then(|| Action::Program(site.check_schema(here)))
 }
 
 fn tests_step(tests: Option<CommandLine>) -> Step {
@@ -134,7 +137,7 @@ fn deploy(
     steps.extend(refresh);
     steps.extend([
         step(StepId::Config, "set the variables", Todo::Run(vec![Action::SetConfig])),
-        release_step(site, release),
+        release_step(site, release, settings.way),
         call(StepId::ImportAccess, "import who may use what", site.import_access(there)),
         call(StepId::Verify, "check the database", site.verify(there)),
         call(StepId::Smoke, "check the running app", site.smoke(here, release)),
@@ -148,11 +151,12 @@ fn deploy(
         steps.push(rollback_step(site, situation, here, release));
     }
     steps.push(summary());
-    let over = match situation.serving {
-        Some(old) => format!("over release {old}"),
-        None => "where nothing serves".to_owned(),
+    let over = match (situation.serving, situation.heroku.and_then(|heroku| heroku.serving)) {
+        (Some(old), _) => format!("over release {old}"),
+        (None, Some(version)) => format!("over v{version}, which omnitool did not make"),
+        (None, None) => "where nothing serves".to_owned(),
     };
-    let Site { environment, platform, .. } = site;
+    let (environment, platform) = (site.environment, site.platform());
     Plan {
         task: Task::Deploy,
         heading: format!(
@@ -167,18 +171,28 @@ fn deploy(
     }
 }
 
-fn release_step(site: &Site, release: ReleaseId) -> Step {
+fn release_step(site: &Site, release: ReleaseId, way: HerokuWay) -> Step {
     let there = Place::Release(release);
-    let mut actions = vec![Action::Install(release), Action::Program(site.migrate(there))];
-    if site.environment != EnvironmentName::Production {
-        // It refuses a database that has users, so it may always be asked.
-        actions.push(Action::Program(site.create_demo_users(there)));
+    // It refuses a database that has users, so it may always be asked.
+    let users = (site.environment != EnvironmentName::Production)
+        .then(|| Action::Program(site.create_demo_users(there)));
+    let mut actions = Vec::new();
+    match site.home {
+        Home::Local { .. } => {
+            actions.push(Action::Install { release, way: None });
+            actions.push(Action::Program(site.migrate(there)));
+            actions.extend(users);
+            actions.push(Action::Program(site.program("omnitool", there, &["check"])));
+            actions.push(Action::Activate { release, way: None });
+        }
+        // Its release phase migrates. Programs run in dynos of the release that serves, so they come after it.
+        Home::Heroku { .. } => {
+            actions.push(Action::Install { release, way: Some(way) });
+            actions.push(Action::Activate { release, way: Some(way) });
+            actions.extend(users);
+        }
     }
-    actions.extend([
-        Action::Program(site.program("omnitool", there, &["check"])),
-        Action::Activate(release),
-        Action::RemoveOldReleases { keep: RELEASES_KEPT },
-    ]);
+    actions.push(Action::RemoveOldReleases { keep: RELEASES_KEPT });
     step(StepId::Release, "migrate the database, then serve the new release", Todo::Run(actions))
 }
 

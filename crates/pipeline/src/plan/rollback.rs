@@ -37,9 +37,11 @@ impl Plan {
     ) -> Self {
         let serving = situation.serving.or(situation.newest);
         let (release, what, action) = match choice {
-            RollbackChoice::Code { to } => {
-                (*to, format!("the code to release {to}"), Action::Activate(*to))
-            }
+            RollbackChoice::Code { to } => (
+                *to,
+                format!("the code to release {to}"),
+                Action::Activate { release: *to, way: None },
+            ),
             RollbackChoice::Schema { count } => (
                 serving.unwrap_or_else(|| ReleaseId::after(None)),
                 format!("the schema by {count} migration{}", if *count == 1 { "" } else { "s" }),
@@ -71,7 +73,8 @@ impl Plan {
             task: Task::Rollback,
             heading: format!(
                 "Roll back {} on the {} platform: {what}",
-                site.environment, site.platform
+                site.environment,
+                site.platform()
             ),
             site: site.clone(),
             situation: *situation,

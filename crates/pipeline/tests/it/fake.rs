@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_pipeline::{
-    Aftermath, App, ArtifactSource, DeployOptions, Event, Executor, LocalPlatform, PROGRAMS, Plan,
-    Platform, REQUIRED_DATA, ReleaseId, RunInfo, RunReport, Sink, Site, Situation,
+    Aftermath, App, ArtifactSource, DeployOptions, Event, Executor, Home, LocalPlatform, PROGRAMS,
+    Plan, Platform, REQUIRED_DATA, ReleaseId, RunInfo, RunReport, Sink, Site, Situation,
     WriteJournalError, run,
 };
 
@@ -85,11 +85,12 @@ impl Project {
         let port = free_port();
         let site = Site {
             environment,
-            platform: PlatformName::Local,
+            home: Home::Local {
+                database_url: DatabaseUrl::sqlite(
+                    &root.join(".omnitool").join(environment.as_str()).join("omnitool.db"),
+                ),
+            },
             base_url: format!("http://127.0.0.1:{port}").parse().unwrap(),
-            database_url: DatabaseUrl::sqlite(
-                &root.join(".omnitool").join(environment.as_str()).join("omnitool.db"),
-            ),
             root,
         };
         let project = Self { folder, _only: only, site };
@@ -115,7 +116,10 @@ impl Project {
     pub(crate) fn serve(&self) -> String {
         let test = std::env::current_exe().unwrap();
         let name = "fake::is_the_app_where_a_script_says_so";
-        format!("FAKE_APP_LISTEN=$3 exec {} --exact {name} --nocapture", test.display())
+        format!(
+            "FAKE_APP_LISTEN=${{3:-127.0.0.1:$PORT}} exec {} --exact {name} --nocapture",
+            test.display()
+        )
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -236,17 +240,18 @@ impl World for Project {
 impl Project {
     /// Gives the project programs that remember what they did, as the real ones do in the database and beside it.
     pub(crate) fn remember(&self) {
+        self.remember_with("touch \"${DATABASE_URL#sqlite:}\"");
+    }
+
+    /// As [`remember`](Self::remember), where migrations begin with `begin`.
+    pub(crate) fn remember_with(&self, begin: &str) {
         let effects = self.root().join("effects");
         let once = |effect: &str| {
             let line = format!("{effect} $OMNITOOL_RELEASE");
             let file = effects.display();
             format!("touch {file}; grep -q \"^{line}$\" {file} || echo \"{line}\" >> {file}")
         };
-        self.migrate(&format!(
-            "touch \"${{DATABASE_URL#sqlite:}}\"\n{}\n{}",
-            once("migrated"),
-            answer("1 applied")
-        ));
+        self.migrate(&format!("{begin}\n{}\n{}", once("migrated"), answer("1 applied")));
         let import = format!("{}\n{}", once("imported"), answer("imported"));
         self.program("import-tool-access", &import);
         let backups = self.root().join("backups");

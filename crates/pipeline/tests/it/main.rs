@@ -4,6 +4,7 @@
 
 mod fake;
 mod github;
+mod heroku;
 mod html;
 mod local;
 mod notify;

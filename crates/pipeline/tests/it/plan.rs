@@ -1,17 +1,18 @@
 //! Plans are values that decide everything.
 
-use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_pipeline::{
-    CommandLine, DatabaseState, DeployOptions, Plan, ReleaseId, Site, Situation, Todo,
+    CommandLine, DatabaseState, DeployOptions, Home, Plan, ReleaseId, Site, Situation, Todo,
 };
 
 fn site() -> Site {
     Site {
         environment: EnvironmentName::Staging,
-        platform: PlatformName::Local,
+        home: Home::Local {
+            database_url: DatabaseUrl::sqlite("/project/.omnitool/staging/omnitool.db".as_ref()),
+        },
         root: "/project".into(),
         base_url: "http://127.0.0.1:5001".parse().unwrap(),
-        database_url: DatabaseUrl::sqlite("/project/.omnitool/staging/omnitool.db".as_ref()),
     }
 }
 
@@ -21,7 +22,8 @@ fn release(text: &str) -> ReleaseId {
 
 #[test]
 fn the_first_deployment_has_nothing_to_back_up() {
-    let situation = Situation { serving: None, newest: None, database: DatabaseState::Missing };
+    let situation =
+        Situation { serving: None, newest: None, database: DatabaseState::Missing, heroku: None };
     let build = CommandLine::new("cargo", "/project").arguments(["build", "--locked"]);
     let options = DeployOptions { build: Some(build), ..DeployOptions::default() };
     insta::assert_snapshot!(Plan::staging(&site(), &situation, options), @r"
@@ -67,6 +69,7 @@ fn a_later_deployment_backs_up_first() {
         serving: Some(release("0007")),
         newest: Some(release("0008")),
         database: DatabaseState::Present,
+        heroku: None,
     };
     let tests = CommandLine::new("cargo", "/project").arguments(["xtask", "test"]);
     let options = DeployOptions { tests: Some(tests), ..DeployOptions::default() };
@@ -110,7 +113,8 @@ fn a_later_deployment_backs_up_first() {
 #[test]
 fn a_fingerprint_changes_with_what_a_step_does_and_with_nothing_else() {
     let plan = |newest| {
-        let situation = Situation { serving: None, newest, database: DatabaseState::Present };
+        let situation =
+            Situation { serving: None, newest, database: DatabaseState::Present, heroku: None };
         Plan::staging(&site(), &situation, DeployOptions::default())
     };
     let (one, same, other) = (plan(None), plan(None), plan(Some(release("0004"))));

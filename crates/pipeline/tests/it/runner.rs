@@ -2,9 +2,9 @@
 
 use std::{cell::Cell, path::PathBuf};
 
-use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_pipeline::{
-    Action, ActionError, DatabaseState, DeployOptions, Event, Execute, PackArtifactError,
+    Action, ActionError, DatabaseState, DeployOptions, Event, Execute, Home, PackArtifactError,
     Performed, Plan, RunError, RunReport, Sink, Site, Situation, StepId, StepOutcome, Stream,
     Watch, WriteJournalError, run,
 };
@@ -38,12 +38,12 @@ impl Execute for Recorder {
 fn plan() -> Plan {
     let site = Site {
         environment: EnvironmentName::Staging,
-        platform: PlatformName::Local,
+        home: Home::Local { database_url: DatabaseUrl::sqlite("/x.db".as_ref()) },
         root: "/project".into(),
         base_url: "http://127.0.0.1:5001".parse().unwrap(),
-        database_url: DatabaseUrl::sqlite("/x.db".as_ref()),
     };
-    let situation = Situation { serving: None, newest: None, database: DatabaseState::Present };
+    let situation =
+        Situation { serving: None, newest: None, database: DatabaseState::Present, heroku: None };
     Plan::staging(&site, &situation, DeployOptions::default())
 }
 

@@ -251,3 +251,4 @@ macro_rules! on_platform {
 }
 
 on_platform!(local, crate::fake::Project);
+on_platform!(heroku, crate::heroku::HerokuProject);

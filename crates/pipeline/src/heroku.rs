@@ -1,0 +1,516 @@
+//! The platform heroku: releases of an app, whose release phase migrates its database.
+
+mod error;
+mod ledger;
+mod program;
+mod slug;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use fs_err as fs;
+use omnitool_heroku::{
+    Database, Follow, Heroku, HerokuError, NewRelease, Release, ReleaseStatus, Settings,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::error::{HerokuPlatformError, HerokuRecovery};
+use self::ledger::{Label, Ledger, Own};
+use crate::{
+    Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, Home, Platform,
+    PlatformError, ProgramCall, ProgramOutput, Purpose, ReleaseId, RunProgramError, Site,
+    Situation, Stream, Variable, Watch, file,
+};
+
+/// Heroku ends a release phase after an hour.
+const RELEASE_LIMIT: Duration = Duration::from_secs(65 * 60);
+/// How long dynos may take to run a new release; with preboot the old ones go on for three minutes.
+const DYNOS_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// The process type that answers visitors.
+const WEB: &str = "web";
+/// The name under which an app has its database.
+const DATABASE: &str = "DATABASE_URL";
+/// How many lines of a release phase an error quotes.
+const TAIL: usize = 20;
+
+/// An environment that is an app on Heroku.
+#[derive(Debug)]
+pub struct HerokuPlatform {
+    heroku: Heroku,
+    app: String,
+    /// Where this machine remembers what it has uploaded.
+    folder: PathBuf,
+    /// The newest version that was there before the run, or is its own.
+    known: u64,
+    /// The version that served before the run.
+    noted: Option<u64>,
+    /// The release that the run makes.
+    release: Option<ReleaseId>,
+    /// The names of the variables that the run sets.
+    variables: Vec<String>,
+    /// What the run deploys.
+    uploaded: Option<Uploaded>,
+}
+
+/// A slug that has its bytes.
+#[derive(Clone, Debug)]
+struct Uploaded {
+    label: Label,
+    slug: String,
+}
+
+/// What this machine remembers of an upload, should it die before the slug is released: slugs cannot be listed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Memory {
+    label: String,
+    slug: String,
+}
+
+impl HerokuPlatform {
+    /// The platform of `site`, whose account `settings` reach. Nobody is asked anything yet. `folder` is where this machine
+    /// keeps what belongs to the environment.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the site is not on Heroku, or the settings cannot be used.
+    pub fn new(
+        site: &Site,
+        settings: Settings,
+        folder: PathBuf,
+    ) -> Result<Self, HerokuPlatformError> {
+        let Home::Heroku { app, access: _ } = &site.home else {
+            return Err(HerokuPlatformError::NotOnHeroku { environment: site.environment });
+        };
+        Ok(Self {
+            heroku: Heroku::new(settings)?,
+            app: app.clone(),
+            folder,
+            known: 0,
+            noted: None,
+            release: None,
+            variables: Vec::new(),
+            uploaded: None,
+        })
+    }
+
+    fn ledger(&self) -> Result<Ledger, HerokuPlatformError> {
+        Ok(Ledger::read(&self.heroku, &self.app)?)
+    }
+
+    /// The releases, where none of them is somebody else's.
+    fn own_ledger(&self) -> Result<Ledger, HerokuPlatformError> {
+        let ledger = self.ledger()?;
+        self.check(&ledger, self.noted)?;
+        Ok(ledger)
+    }
+
+    fn check(&self, ledger: &Ledger, noted: Option<u64>) -> Result<(), HerokuPlatformError> {
+        let own = Own { release: self.release, variables: &self.variables, noted };
+        ledger.check(&self.app, self.known, &own)
+    }
+
+    fn database(&self) -> Result<Database, HerokuPlatformError> {
+        let addon =
+            self.heroku.database_of(&self.app, DATABASE).map_err(|source| match source {
+                HerokuError::Unusable { .. } | HerokuError::Refused { status: 404, .. } => {
+                    HerokuPlatformError::NoDatabase { app: self.app.clone(), source }
+                }
+                other => other.into(),
+            })?;
+        Ok(self.heroku.database(&addon)?)
+    }
+
+    /// Follows `release` to the end of its release phase; returns how it ended, with the last lines that it printed.
+    fn follow(
+        &mut self,
+        release: &Release,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Release, Vec<String>), HerokuPlatformError> {
+        self.known = self.known.max(release.version);
+        let stop = watch.interrupted();
+        let mut said: Vec<String> = Vec::new();
+        let mut see = |line: &str| {
+            watch.line(Stream::Stdout, line);
+            if said.len() == TAIL {
+                said.remove(0);
+            }
+            said.push(line.to_owned());
+        };
+        let follow = Follow { see: &mut see, stop };
+        let found = self.heroku.follow_release(&self.app, &release.id, RELEASE_LIMIT, follow)?;
+        if found.status == ReleaseStatus::Pending {
+            let what = format!("v{} of {}", found.version, self.app);
+            return Err(HerokuPlatformError::Interrupted { what });
+        }
+        Ok((found, said))
+    }
+
+    /// Another run may have taken the number for another artifact.
+    fn check_number(ledger: &Ledger, label: &Label) -> Result<(), HerokuPlatformError> {
+        ledger.other_artifact(label).map_or(Ok(()), |other| {
+            let found = other.artifact.clone();
+            Err(HerokuPlatformError::OtherArtifact { release: label.release, found })
+        })
+    }
+
+    /// The slug of `label`, where it has its bytes already.
+    fn find_slug(&self, ledger: &Ledger, label: &Label) -> Result<Option<String>, HerokuError> {
+        let released = ledger.attempts(label).find_map(|found| found.slug.as_ref());
+        if let Some(slug) = released {
+            return Ok(Some(slug.id.clone()));
+        }
+        let Some(Memory { label: known, slug }) = self.recall() else { return Ok(None) };
+        if known != label.to_string() {
+            return Ok(None);
+        }
+        match self.heroku.slug(&self.app, &slug) {
+            Ok(found) => Ok((found.commit == Some(known)).then_some(slug)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn memory(&self) -> PathBuf {
+        self.folder.join("slug.json")
+    }
+
+    /// A memory that is missing or damaged only costs another upload.
+    fn recall(&self) -> Option<Memory> {
+        serde_json::from_slice(&fs::read(self.memory()).ok()?).ok()
+    }
+
+    fn upload(&self, label: &Label, artifact: &Artifact) -> Result<String, HerokuPlatformError> {
+        let packed_into = self.folder.join(".slug.partial");
+        let upload = || {
+            let packed = slug::pack(artifact, label.release, &packed_into)?;
+            let types: Vec<(&str, &str)> = packed
+                .process_types
+                .iter()
+                .map(|(name, command)| (name.as_str(), command.as_str()))
+                .collect();
+            let commit = label.to_string();
+            let slug = self.heroku.create_slug(&self.app, &types, &commit, &packed.sha256)?;
+            let blob = slug.blob.ok_or_else(|| HerokuError::Failed {
+                what: format!("the slug {}", slug.id),
+                why: "Heroku does not say where its bytes go".to_owned(),
+            })?;
+            self.heroku.upload(&blob.url, &|| std::fs::File::open(&packed_into))?;
+            let memory = Memory { label: commit, slug: slug.id.clone() };
+            file::write_json(&self.memory(), &memory)
+                .map_err(|source| HerokuPlatformError::Io { what: "remember the slug", source })?;
+            Ok(slug.id)
+        };
+        let uploaded = upload();
+        // It can be made again at any time; that it may stay changes nothing.
+        let _ = fs::remove_file(&packed_into);
+        uploaded
+    }
+
+    /// The release of `uploaded`: the one that was made already, also where its release phase still runs, else a new one.
+    fn release(
+        &mut self,
+        uploaded: &Uploaded,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Release, Vec<String>), HerokuPlatformError> {
+        let Uploaded { label, slug } = uploaded;
+        let ledger = self.own_ledger()?;
+        Self::check_number(&ledger, label)?;
+        let made = ledger.attempts(label).next().cloned();
+        if let Some(made) = made {
+            if made.status == ReleaseStatus::Pending {
+                return self.follow(&made, watch);
+            }
+            if made.status == ReleaseStatus::Succeeded && ledger.serving() == Some(label.release) {
+                self.known = ledger.newest_version();
+                return Ok((made, Vec::new()));
+            }
+        }
+        let description = label.description();
+        let new = NewRelease::Slug { slug, description: &description };
+        let release = self.heroku.create_release(&self.app, new)?;
+        self.follow(&release, watch)
+    }
+
+    /// Where nothing ever ran, nobody has said how many web dynos there should be.
+    fn start_web(&self, first: bool) -> Result<(), HerokuPlatformError> {
+        let formation = self.heroku.formation(&self.app)?;
+        match formation.iter().find(|found| found.process_type == WEB) {
+            Some(found) if found.quantity > 0 => Ok(()),
+            _ if first => Ok(self.heroku.scale(&self.app, WEB, 1).map(drop)?),
+            _ => Err(HerokuPlatformError::NoWebDyno { app: self.app.clone() }),
+        }
+    }
+
+    /// Waits until all dynos run the version, of which there has to be one that answers visitors.
+    fn wait_for_dynos(&self, version: u64) -> Result<String, HerokuError> {
+        let dynos = self.heroku.wait_for_dynos(&self.app, version, DYNOS_LIMIT)?;
+        match dynos.as_slice() {
+            [] => Err(HerokuError::Failed {
+                what: format!("v{version} of {}", self.app),
+                why: "it has no dynos".to_owned(),
+            }),
+            dynos => {
+                let names: Vec<&str> = dynos.iter().map(|dyno| dyno.name.as_str()).collect();
+                Ok(names.join(", "))
+            }
+        }
+    }
+
+    /// Makes the version that served before serve again.
+    fn restore(&mut self, watch: &mut Watch<'_>) -> HerokuRecovery {
+        let Some(version) = self.noted else { return HerokuRecovery::NothingServed };
+        let restored = self.ledger().and_then(|ledger| {
+            self.check(&ledger, Some(version))?;
+            let release = ledger.version(version).cloned().ok_or_else(|| HerokuError::Failed {
+                what: format!("v{version}"),
+                why: "Heroku does not list it any more".to_owned(),
+            })?;
+            self.go_back_to(&release, watch)
+        });
+        match restored {
+            Ok(_) => HerokuRecovery::Serves(version),
+            Err(error) => HerokuRecovery::NotRestored { version, error: chain(&error) },
+        }
+    }
+
+    /// Rolls back to `target`, and looks whether that left the app its database.
+    fn go_back_to(
+        &mut self,
+        target: &Release,
+        watch: &mut Watch<'_>,
+    ) -> Result<String, HerokuPlatformError> {
+        let new = NewRelease::RollbackTo(&target.id);
+        let release = self.heroku.create_release(&self.app, new)?;
+        let (release, said) = self.follow(&release, watch)?;
+        if release.status != ReleaseStatus::Succeeded {
+            let ledger = self.ledger()?;
+            return Err(HerokuPlatformError::ReleaseFailed {
+                release: ledger.label(target).map_or(ReleaseId::after(None), |label| label.release),
+                version: release.version,
+                serving: serving(&ledger),
+                said,
+            });
+        }
+        let dynos = self.wait_for_dynos(release.version)?;
+        self.check_database_url()?;
+        Ok(format!("v{} is v{} again, on {dynos}", release.version, target.version))
+    }
+
+    /// A rollback brings back config vars, too, and with them perhaps the address of a database that is not the app's any more.
+    fn check_database_url(&self) -> Result<(), HerokuPlatformError> {
+        let database = self.database()?;
+        let config = self.heroku.config_vars(&self.app)?;
+        match (&database.resource_url, config.get(DATABASE)) {
+            (Some(wanted), Some(found)) if wanted == found => Ok(()),
+            // The Data API does not show the address of every plan.
+            (None, Some(_)) => Ok(()),
+            _ => Err(HerokuPlatformError::DatabaseUrl { app: self.app.clone() }),
+        }
+    }
+
+    fn deploy(
+        &mut self,
+        uploaded: &Uploaded,
+        watch: &mut Watch<'_>,
+    ) -> Result<Activation, HerokuPlatformError> {
+        let number = uploaded.label.release;
+        let (release, said) = self.release(uploaded, watch)?;
+        let version = release.version;
+        if release.status != ReleaseStatus::Succeeded {
+            let serving = serving(&self.ledger()?);
+            return Err(HerokuPlatformError::ReleaseFailed {
+                release: number,
+                version,
+                serving,
+                said,
+            });
+        }
+        let up = match self.start_web(self.noted.is_none()) {
+            Ok(()) => self.wait_for_dynos(version).map_err(HerokuPlatformError::from),
+            Err(error) => Err(error),
+        };
+        let dynos = match up {
+            Ok(dynos) => dynos,
+            Err(HerokuPlatformError::Api(
+                source @ (HerokuError::Failed { .. } | HerokuError::Deadline { .. }),
+            )) => {
+                let recovery = self.restore(watch);
+                return Err(HerokuPlatformError::NotServing {
+                    release: number,
+                    version,
+                    recovery,
+                    source,
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        let migrated = said.iter().rfind(|line| !line.trim().is_empty()).cloned();
+        let phase = migrated.as_deref().map(|said| format!("{said}\n")).unwrap_or_default();
+        Ok(Activation {
+            evidence: format!("{phase}release {number} serves as v{version} on {dynos}"),
+            migrated: Some(migrated.unwrap_or_else(|| "done before".to_owned())),
+        })
+    }
+
+    /// Lets an older release serve again.
+    fn roll_back(
+        &mut self,
+        release: ReleaseId,
+        watch: &mut Watch<'_>,
+    ) -> Result<Activation, HerokuPlatformError> {
+        let ledger = self.ledger()?;
+        let noted = self
+            .noted
+            .and_then(|version| ledger.version(version))
+            .filter(|noted| ledger.label(noted).is_some_and(|label| label.release == release));
+        let target = noted.or_else(|| ledger.eligible(release)).cloned();
+        let Some(target) = target else {
+            return Err(HerokuPlatformError::NoRelease { app: self.app.clone(), release });
+        };
+        self.check(&ledger, Some(target.version))?;
+        if ledger.serving() == Some(release) {
+            let version = ledger.current().map_or(0, |current| current.version);
+            let dynos = self.wait_for_dynos(version)?;
+            self.check_database_url()?;
+            return Ok(format!("release {release} serves as v{version} on {dynos} already").into());
+        }
+        let said = self.go_back_to(&target, watch)?;
+        Ok(format!("release {release} serves: {said}").into())
+    }
+}
+
+impl Platform for HerokuPlatform {
+    fn look(&self) -> Result<Situation, PlatformError> {
+        let ledger = self.ledger()?;
+        let database = self.database()?;
+        let tables = database.num_tables.map(|tables| tables.to_string());
+        let is_empty = tables.or_else(|| database.info("Tables")).as_deref() == Some("0");
+        Ok(Situation {
+            serving: ledger.serving(),
+            newest: ledger.newest(),
+            database: if is_empty { DatabaseState::Missing } else { DatabaseState::Present },
+            heroku: Some(HerokuVersions {
+                newest: ledger.newest_version(),
+                serving: ledger.current().map(|release| release.version),
+            }),
+        })
+    }
+
+    fn begin(&mut self, situation: &Situation, release: ReleaseId) {
+        self.release = Some(release);
+        if let Some(HerokuVersions { newest, serving }) = situation.heroku {
+            (self.known, self.noted) = (newest, serving);
+        }
+    }
+
+    fn accept(&mut self) -> Result<(), PlatformError> {
+        self.known = self.ledger()?.newest_version();
+        Ok(())
+    }
+
+    fn set_config(
+        &mut self,
+        variables: &[Variable],
+        watch: &mut Watch<'_>,
+    ) -> Result<ConfigChange, PlatformError> {
+        self.variables = variables.iter().map(|variable| variable.name().to_owned()).collect();
+        self.own_ledger()?;
+        let wanted: BTreeMap<String, Option<String>> = variables
+            .iter()
+            .map(|variable| (variable.name().to_owned(), Some(variable.expose().to_owned())))
+            .collect();
+        let set =
+            self.heroku.set_config_vars(&self.app, &wanted).map_err(HerokuPlatformError::from)?;
+        // Setting them made a release; a run that died may have done so, too.
+        let newest = self.heroku.newest_release(&self.app).map_err(HerokuPlatformError::from)?;
+        if let Some(newest) = newest.filter(|newest| newest.version > self.known) {
+            let is_config = newest.description.ends_with(" config vars");
+            if is_config {
+                let (release, said) = self.follow(&newest, watch)?;
+                let version = release.version;
+                if release.status == ReleaseStatus::Failed && !set.is_empty() {
+                    return Err(HerokuPlatformError::ConfigFailed { version, said }.into());
+                }
+            }
+        }
+        Ok(ConfigChange { unchanged: wanted.len() - set.len(), set })
+    }
+
+    fn install(
+        &mut self,
+        release: ReleaseId,
+        artifact: &Artifact,
+        _: &mut Watch<'_>,
+    ) -> Result<String, PlatformError> {
+        let label = Label::new(release, artifact);
+        let ledger = self.ledger()?;
+        Self::check_number(&ledger, &label)?;
+        let found = self.find_slug(&ledger, &label).map_err(HerokuPlatformError::from)?;
+        let is_there = if found.is_some() { " already" } else { "" };
+        let slug = match found {
+            Some(slug) => slug,
+            None => self.upload(&label, artifact)?,
+        };
+        self.uploaded = Some(Uploaded { label, slug });
+        Ok(format!("the slug of release {release} is uploaded{is_there}"))
+    }
+
+    fn run_program(
+        &mut self,
+        release: ReleaseId,
+        call: &ProgramCall,
+        watch: &mut Watch<'_>,
+    ) -> Result<ProgramOutput, RunProgramError> {
+        let ledger = match call.purpose {
+            Purpose::ChangeDatabase | Purpose::CreateUsers => self.own_ledger(),
+            _ => self.ledger(),
+        };
+        let ledger = ledger.map_err(PlatformError::from)?;
+        let serving = ledger.serving();
+        if serving != Some(release) {
+            let error = HerokuPlatformError::OtherServes { wanted: release, serving };
+            return Err(PlatformError::from(error).into());
+        }
+        program::run(&self.heroku, &self.app, release, call, watch)
+    }
+
+    fn activate(
+        &mut self,
+        release: ReleaseId,
+        watch: &mut Watch<'_>,
+    ) -> Result<Activation, PlatformError> {
+        match self.uploaded.clone().filter(|uploaded| uploaded.label.release == release) {
+            Some(uploaded) => Ok(self.deploy(&uploaded, watch)?),
+            None => Ok(self.roll_back(release, watch)?),
+        }
+    }
+
+    fn remove_old_releases(&mut self, _: usize) -> Result<Vec<ReleaseId>, PlatformError> {
+        // Heroku keeps them for itself.
+        Ok(Vec::new())
+    }
+
+    fn previous(&self) -> Result<Option<ReleaseId>, PlatformError> {
+        let ledger = self.ledger()?;
+        let before = ledger.serving().and_then(|serving| ledger.before(serving));
+        Ok(before.filter(|before| ledger.eligible(*before).is_some()))
+    }
+
+    fn serving(&self) -> Option<ReleaseId> {
+        self.ledger().ok()?.serving()
+    }
+}
+
+fn serving(ledger: &Ledger) -> HerokuRecovery {
+    ledger
+        .current()
+        .map_or(HerokuRecovery::NothingServed, |release| HerokuRecovery::Serves(release.version))
+}
+
+/// `error` and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
