@@ -14,7 +14,8 @@ use omnitool_cli::{Failure, Outcome, print};
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
     CommandLine, Continuation, ContinueRunError, Event, Hook, Plan, Record, RunError, RunFailure,
-    Settings, Situation, SkippedStep, StepId, Task, check_skippable, find_hooks, read_journal,
+    Settings, Site, Situation, SkippedStep, StepId, Task, check_skippable, find_hooks,
+    read_journal,
 };
 
 use self::session::{Ran, Session};
@@ -127,11 +128,7 @@ pub(crate) struct Stopped {
 }
 
 impl DeployArgs {
-    fn check_platform(&self) -> Result<(), Failure> {
-        if self.platform == PlatformName::Heroku {
-            return Err(Failure::refused("this version cannot deploy to Heroku")
-                .hint("leave out --platform and OMNITOOL_PLATFORM to deploy on this machine"));
-        }
+    fn check_skipped(&self) -> Result<(), Failure> {
         for step in &self.skip {
             check_skippable(*step).map_err(Failure::usage)?;
         }
@@ -185,10 +182,14 @@ impl DeployArgs {
     fn stopped(&self, session: &Session<'_>) -> Result<Option<Stopped>, Failure> {
         let Some(wanted) = &self.resume else { return Ok(None) };
         let environment = session.site().environment;
-        let deploy_again = format!("deploy again: cargo xtask deploy-{environment}");
+        let deploy_again = deploy_again(session.site());
         let refuse = |error: FindRunError| Failure::refused(error).hint(deploy_again.clone());
         let history = session.history()?;
-        let newest = history.runs.iter().rfind(|run| run.task != Task::Rehearsal);
+        let platform = session.site().platform();
+        let newest = history
+            .runs
+            .iter()
+            .rfind(|run| run.task != Task::Rehearsal && run.platform == platform);
         let newest = newest.ok_or_else(|| refuse(FindRunError::None { environment }))?;
         if let Some(wanted) = wanted
             && *wanted != newest.run
@@ -217,7 +218,7 @@ impl DeployArgs {
         stopped: Option<&Stopped>,
     ) -> Result<Option<Continuation>, Failure> {
         let Some(Stopped { records, .. }) = stopped else { return Ok(None) };
-        let environment = session.site().environment;
+        let deploy_again = deploy_again(session.site());
         Continuation::new(plan, records, session.revision(), self.from, Utc::now())
             .map(Some)
             .map_err(|error| {
@@ -225,11 +226,16 @@ impl DeployArgs {
                     ContinueRunError::NotDone { .. } => {
                         "leave out --from to begin with the first step that is not done".to_owned()
                     }
-                    _ => format!("deploy again: cargo xtask deploy-{environment}"),
+                    _ => deploy_again,
                 };
                 Failure::refused(error).hint(hint)
             })
     }
+}
+
+/// What to do where a run cannot be continued.
+pub(crate) fn deploy_again(site: &Site) -> String {
+    format!("deploy again: cargo xtask deploy-{}{}", site.environment, site.platform_flag())
 }
 
 /// The project's hooks.

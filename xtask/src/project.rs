@@ -12,11 +12,13 @@ use std::{
 
 use chrono::{SecondsFormat, Utc};
 use fs_err as fs;
-use omnitool_cli::{Failure, Interrupt, print};
+use omnitool_cli::{Failure, HerokuAccount, Interrupt, print};
 use omnitool_environment::{EnvironmentName, Environments, FreezeWindow, Platform as PlatformName};
+use omnitool_heroku::Settings;
 use omnitool_pipeline::{
-    AcquireLockError, AppError, CommandLine, DeployLock, Holder, LocalPlatform, LocalPlatformError,
-    Platform as _, PlatformError, Revision, Site, Situation, Waiting,
+    AcquireLockError, AppError, CommandLine, DeployLock, HerokuPlatform, Holder, Home,
+    LocalPlatform, LocalPlatformError, Platform, PlatformError, Revision, Site, Situation,
+    Variable, Waiting,
 };
 use serde::Deserialize;
 
@@ -123,15 +125,28 @@ impl Project {
 
     /// The environment on this machine.
     pub(crate) fn site(&self, environment: EnvironmentName) -> Result<Site, Failure> {
+        self.site_on(environment, PlatformName::Local)
+    }
+
+    /// The environment on `platform`.
+    pub(crate) fn site_on(
+        &self,
+        environment: EnvironmentName,
+        platform: PlatformName,
+    ) -> Result<Site, Failure> {
         let environments = self.environments()?;
-        let here = environments.on_this_machine(environment)?.clone();
-        Ok(Site {
-            environment,
-            platform: PlatformName::Local,
-            root: self.root.clone(),
-            base_url: here.base_url,
-            database_url: here.database_url.relative_to(&self.root),
-        })
+        let base_url = environments.base_url(environment, platform)?.clone();
+        let home = match platform {
+            PlatformName::Local => {
+                let url = &environments.on_this_machine(environment)?.database_url;
+                Home::Local { database_url: url.clone().relative_to(&self.root) }
+            }
+            PlatformName::Heroku => {
+                let app = environments.on_heroku(environment)?.app.clone();
+                Home::Heroku { app, access: heroku_access() }
+            }
+        };
+        Ok(Site { environment, home, root: self.root.clone(), base_url })
     }
 
     /// Takes the lock of the environment whose folder this is; waits for it, for so long, where the caller wants to.
@@ -295,9 +310,42 @@ impl Project {
     }
 }
 
+/// The variables by which Heroku is reached, as they are set.
+fn heroku_access() -> Vec<Variable> {
+    let set = HerokuAccount::VARIABLES.into_iter().filter_map(|name| {
+        let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(match name {
+            HerokuAccount::TOKEN => Variable::secret(name, value),
+            _ => Variable::plain(name, value),
+        })
+    });
+    set.collect()
+}
+
+/// The platform of `site`.
+pub(crate) fn platform(site: &Site) -> Result<Box<dyn Platform>, Failure> {
+    match site.home {
+        Home::Local { .. } => Ok(Box::new(LocalPlatform::new(site)?)),
+        Home::Heroku { .. } => {
+            let account = HerokuAccount::from_environment().map_err(|error| {
+                let hint = error.hint();
+                Failure::refused(error).hint(format!("{hint}; nothing was changed"))
+            })?;
+            let HerokuAccount { api, data, token, roots } = account;
+            let settings = Settings::of(api, data, token, roots);
+            let folder = LocalPlatform::folder(&site.root, site);
+            Ok(Box::new(HerokuPlatform::new(site, settings, folder)?))
+        }
+    }
+}
+
 /// Looks at the platform before anything changes.
-pub(crate) fn look(platform: &LocalPlatform) -> Result<Situation, Failure> {
+pub(crate) fn look(platform: &dyn Platform) -> Result<Situation, Failure> {
     platform.look().map_err(|error| match error {
+        PlatformError::Heroku(error) => {
+            let hint = error.hint().unwrap_or("see `heroku status`, and try again").to_owned();
+            Failure::refused(error).hint(format!("{hint}; nothing was changed"))
+        }
         PlatformError::Local(LocalPlatformError::App(error)) => app_failure(error),
         PlatformError::Local(error @ LocalPlatformError::NotALink { .. }) => {
             Failure::refused(error).hint("move it away and try again; nothing was changed")

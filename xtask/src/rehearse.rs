@@ -10,10 +10,10 @@ use std::{
 use clap::Args;
 use fs_err as fs;
 use omnitool_cli::{Failure, Outcome, print, write_atomically};
-use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Aftermath, LocalPlatform, Plan, RehearsalOptions, RunReport, Site, StepOutcome, StepReport,
-    Task,
+    Aftermath, Home, LocalPlatform, Plan, RehearsalOptions, RunReport, Site, StepOutcome,
+    StepReport, Task,
 };
 use serde::Serialize;
 
@@ -41,6 +41,10 @@ pub(crate) struct RehearseArgs {
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
 
+    /// Where production runs: local, since a copy of a database on Heroku is staging's, after a refresh
+    #[arg(long, env = "OMNITOOL_PLATFORM", default_value = "local", value_name = "PLATFORM")]
+    platform: PlatformName,
+
     /// Wait while another run holds the environment, at most this many seconds [default: as long as it takes]
     #[arg(long, value_name = "SECONDS", require_equals = true)]
     wait: Option<Option<u64>>,
@@ -49,6 +53,8 @@ pub(crate) struct RehearseArgs {
 /// Why nothing was rehearsed.
 #[derive(Debug, thiserror::Error)]
 enum RehearseError {
+    #[error("production's database on Heroku cannot be copied to this machine to rehearse on")]
+    OnHeroku,
     #[error("the project is no git working copy, so nobody could say what is rehearsed")]
     NoCommit,
     #[error("no staging run has passed with commit {commit} or one with the same files")]
@@ -118,6 +124,11 @@ impl Scratch {
 
 /// Rehearses, and says what was found.
 pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Failure> {
+    if args.platform == PlatformName::Heroku {
+        return Err(Failure::refused(RehearseError::OnHeroku).hint(
+            "cargo xtask deploy-staging --platform heroku --refresh-data does the same to a masked copy, and serves it",
+        ));
+    }
     let live = project.site(EnvironmentName::Production)?;
     let artifact = artifact(project)?;
     let session =
@@ -125,7 +136,8 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
     let situation = session.look()?;
     let environment = LocalPlatform::folder(project.root(), &live);
     let scratch = Scratch::make(&environment)?;
-    let site = Site { database_url: scratch_url(&live, &scratch)?, ..live.clone() };
+    let site =
+        Site { home: Home::Local { database_url: scratch_url(&live, &scratch)? }, ..live.clone() };
     let options = RehearsalOptions { artifact: artifact.clone(), backup: args.backup.clone() };
     let plan = Plan::rehearsal(&live, &site, &situation, options);
     print(&format!("{}\n\n", plan.heading()))?;
@@ -160,7 +172,7 @@ fn artifact(project: &Project) -> Result<String, Failure> {
         );
     };
     let commit = revision.commit.get(..10).unwrap_or(&revision.commit).to_owned();
-    match gate::staged(project, &revision)? {
+    match gate::staged(project, PlatformName::Local, &revision)? {
         Some(staged) if staged.found => Ok(staged.artifact),
         _ => Err(Failure::refused(RehearseError::NotStaged { commit })
             .hint("cargo xtask deploy-staging")),
@@ -168,16 +180,20 @@ fn artifact(project: &Project) -> Result<String, Failure> {
 }
 
 fn scratch_url(live: &Site, scratch: &Scratch) -> Result<DatabaseUrl, Failure> {
-    if live.database_url.sqlite_path().is_some() {
+    let live = match &live.home {
+        Home::Local { database_url } if database_url.sqlite_path().is_none() => Some(database_url),
+        _ => None,
+    };
+    let Some(live) = live else {
         return Ok(DatabaseUrl::sqlite(&scratch.folder.join("omnitool.db")));
-    }
+    };
     let Ok(url) = env::var(SCRATCH_URL) else {
         return Err(Failure::refused(RehearseError::NoScratch).hint(format!(
             "create a database (createdb omnitool_rehearsal) and set {SCRATCH_URL} to its URL; its content is replaced"
         )));
     };
     let url: DatabaseUrl = url.parse().map_err(Failure::refused)?;
-    if url.expose() == live.database_url.expose() {
+    if url.expose() == live.expose() {
         return Err(Failure::refused(RehearseError::Live)
             .hint("name another database; nothing was changed"));
     }

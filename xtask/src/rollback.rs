@@ -8,16 +8,16 @@ use std::{
 
 use clap::Args;
 use omnitool_cli::{Failure, Outcome, confirm_phrase, print};
-use omnitool_environment::EnvironmentName;
+use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    LocalPlatform, Place, Plan, Platform as _, ProgramCall, Purpose, ReleaseId, RollbackChoice,
-    Site, Situation, Stream, Watch,
+    Home, LocalPlatform, Place, Plan, Platform, ProgramCall, Purpose, ReleaseId, RollbackChoice,
+    Site, Situation, Stream, Watch, run_program,
 };
 use serde::Deserialize;
 
 use crate::{
     deploy::{finish, hooks, session::Session},
-    project::Project,
+    project::{Profile, Project, platform},
     terminal::heading,
 };
 
@@ -47,6 +47,14 @@ pub(crate) struct RollbackArgs {
     #[arg(long, value_name = "ID", requires = "data")]
     backup: Option<String>,
 
+    /// Where the environment runs: local or heroku
+    #[arg(long, env = "OMNITOOL_PLATFORM", default_value = "local", value_name = "PLATFORM")]
+    platform: PlatformName,
+
+    /// With --platform heroku: the folder with the built programs that restore backups [default: the release build's]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+
     /// The confirmation that is else typed, such as "ROLLBACK PRODUCTION"
     #[arg(long, value_name = "PHRASE")]
     confirm: Option<String>,
@@ -58,9 +66,10 @@ pub(crate) struct RollbackArgs {
 
 /// There is nothing to go back from.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no release of {environment} on this machine")]
+#[error("there is no release of {environment} on the {platform} platform")]
 struct NoReleaseError {
     environment: EnvironmentName,
+    platform: PlatformName,
 }
 
 /// What was chosen cannot be done.
@@ -83,10 +92,12 @@ struct Way {
 /// Looks at an environment for what the ways back would lose.
 struct Looking<'a> {
     site: &'a Site,
-    platform: LocalPlatform,
+    platform: Box<dyn Platform>,
     current: ReleaseId,
     previous: Option<ReleaseId>,
     folder: PathBuf,
+    /// The built programs, where they are needed.
+    programs: PathBuf,
 }
 
 /// Says what each way back loses, and goes the chosen one.
@@ -97,18 +108,25 @@ pub(crate) fn run(project: &Project, args: &RollbackArgs) -> Result<Outcome, Fai
             "there are no releases of local; see migrate-db --down and rollback-migration",
         ));
     }
-    let site = project.site(environment)?;
+    let site = project.site_on(environment, args.platform)?;
     let session =
         Session::begin(project, &site, args.wait.map(|limit| limit.map(Duration::from_secs)))?;
     let situation = session.look()?;
     let Some(current) = situation.serving.or(situation.newest) else {
-        return Err(Failure::refused(NoReleaseError { environment })
-            .hint(format!("deploy one: cargo xtask deploy-{environment}")));
+        let platform = args.platform;
+        return Err(Failure::refused(NoReleaseError { environment, platform }).hint(format!(
+            "deploy one: cargo xtask deploy-{environment}{}",
+            site.platform_flag()
+        )));
     };
-    let platform = LocalPlatform::new(&site)?;
+    let platform = platform(&site)?;
     let previous = platform.previous()?;
     let folder = LocalPlatform::folder(project.root(), &site);
-    let mut looking = Looking { site: &site, platform, current, previous, folder };
+    let (place, programs) = match site.home {
+        Home::Local { .. } => (Place::Release(current), folder.join("current/bin")),
+        Home::Heroku { .. } => (Place::Here, programs(project, args)?),
+    };
+    let mut looking = Looking { site: &site, platform, current, previous, folder, programs };
     let ways =
         [looking.code(), looking.schema(args.migrations), looking.data(args.backup.as_deref())];
     print(&shown(environment, &situation, &ways))?;
@@ -125,11 +143,19 @@ pub(crate) fn run(project: &Project, args: &RollbackArgs) -> Result<Outcome, Fai
     confirm_phrase(&phrase, args.confirm.as_deref())
         .map_err(|error| Failure::refused(error).hint("nothing was changed"))?;
     let hooks = hooks(project)?;
-    let plan = Plan::rollback(&site, &situation, &choice, Place::Release(current), &hooks);
-    let programs = looking.folder.join("current/bin");
+    let plan = Plan::rollback(&site, &situation, &choice, place, &hooks);
+    let programs = looking.programs;
     print(&format!("\n{}\n\n", plan.heading()))?;
     let ran = session.run(&plan, None, &programs)?;
     finish(&plan, ran, &programs)
+}
+
+/// The folder with the programs that restore Heroku's backups from here.
+fn programs(project: &Project, args: &RollbackArgs) -> Result<PathBuf, Failure> {
+    match &args.programs {
+        Some(folder) => Ok(std::path::absolute(folder)?),
+        None => project.programs_folder(Profile::Release),
+    }
 }
 
 fn shown(environment: EnvironmentName, situation: &Situation, ways: &[Way]) -> String {
@@ -204,6 +230,9 @@ impl Looking<'_> {
         let previous = self
             .previous
             .ok_or_else(|| format!("no release served before release {}", self.current))?;
+        if let Home::Heroku { .. } = self.site.home {
+            return Err("on Heroku only the release that serves runs programs".to_owned());
+        }
         let call = self.site.check_schema(Place::Release(previous));
         let status: Status = self.ask(previous, call)?;
         Ok((previous, status.unknown))
@@ -236,6 +265,14 @@ impl Looking<'_> {
 
     fn schema(&mut self, wanted: Option<u16>) -> Way {
         let what = "schema";
+        if let Home::Heroku { app, .. } = &self.site.home {
+            let environment = self.site.environment;
+            let reason = format!(
+                "on Heroku the release that serves does it, says what is lost, and asks: \
+                 heroku run -x -a {app} -- bin/migrate-db --env {environment} --down N"
+            );
+            return Way { what, choice: Err(reason), loses: vec![] };
+        }
         let count =
             match wanted {
                 Some(count) => Ok(count),
@@ -288,7 +325,10 @@ impl Looking<'_> {
 
     fn data(&mut self, backup: Option<&str>) -> Way {
         let what = "data";
-        let place = Place::Release(self.current);
+        let place = match self.site.home {
+            Home::Local { .. } => Place::Release(self.current),
+            Home::Heroku { .. } => Place::Here,
+        };
         let mut call = self.site.plan_restore(place);
         call.arguments
             .extend(backup.iter().flat_map(|id| ["--backup".to_owned(), (*id).to_owned()]));
@@ -324,14 +364,18 @@ impl Looking<'_> {
         release: ReleaseId,
         call: ProgramCall,
     ) -> Result<T, String> {
-        let variables = self.site.variables();
-        let call = ProgramCall { purpose: Purpose::Answer, variables, ..call };
+        let variables = self.site.variables_here();
+        let call = ProgramCall { purpose: Purpose::Answer, ..call };
         let mut ignore = |_: Stream, _: &str| {};
         let mut watch = Watch::new(&|| false, &mut ignore);
-        let output = self
-            .platform
-            .run_program(release, &call, &mut watch)
-            .map_err(|error| error.to_string())?;
+        let output = match call.place {
+            Place::Release(_) => {
+                let call = ProgramCall { variables, ..call.clone() };
+                self.platform.run_program(release, &call, &mut watch)
+            }
+            _ => run_program(&call, &self.programs, &self.site.root, &variables, &mut watch),
+        };
+        let output = output.map_err(|error| error.to_string())?;
         serde_json::from_value(output.document.unwrap_or_default())
             .map_err(|error| format!("{} answers something else: {error}", call.program))
     }

@@ -45,6 +45,8 @@ pub enum RehearsalRule {
     Required,
     /// The caller wants none.
     NotRequired,
+    /// The platform has none.
+    NotPossible,
 }
 
 /// Why production is not deployed to.
@@ -179,6 +181,9 @@ impl GateFacts {
             all.push(format!("{window}; deployed all the same: {reason}"));
         }
         match (self.rehearsal, self.database) {
+            (RehearsalRule::NotPossible, DatabaseState::Present) => {
+                all.push("there are no rehearsals on Heroku; a refreshed staging is one".to_owned())
+            }
             (RehearsalRule::NotRequired, _) => {
                 all.push("no rehearsal was required by whoever deploys".to_owned());
             }

@@ -113,6 +113,7 @@ impl HerokuPlatform {
         let addon =
             self.heroku.database_of(&self.app, DATABASE).map_err(|source| match source {
                 HerokuError::Unusable { .. } | HerokuError::Refused { status: 404, .. } => {
+                    let source = Box::new(source);
                     HerokuPlatformError::NoDatabase { app: self.app.clone(), source }
                 }
                 other => other.into(),
@@ -339,7 +340,7 @@ impl HerokuPlatform {
                     release: number,
                     version,
                     recovery,
-                    source,
+                    source: Box::new(source),
                 });
             }
             Err(error) => return Err(error),

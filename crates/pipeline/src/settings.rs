@@ -21,6 +21,7 @@ pub struct Settings {
     /// A failure is followed by the way back.
     pub auto_rollback: bool,
     /// How a release gets to Heroku, where it goes there.
+    #[serde(skip_serializing_if = "HerokuWay::is_default")]
     pub way: HerokuWay,
 }
 
@@ -35,6 +36,13 @@ pub enum HerokuWay {
     Build,
     /// It is what staging runs, through Heroku's pipeline.
     Promote,
+}
+
+impl HerokuWay {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A step that somebody wants left out.

@@ -3,23 +3,31 @@
 use std::fmt;
 
 use omnitool_cli::Failure;
-use omnitool_environment::EnvironmentName;
+use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    GateFacts, History, LocalPlatform, Objection, RehearsalRule, Rehearsed, Revision, RunRecord,
-    Situation, Staged, Task,
+    GateFacts, History, Objection, RehearsalRule, Rehearsed, Revision, RunRecord, Situation,
+    Staged, Task,
 };
 
 use crate::project::Project;
 
 /// Production is not deployed to.
 #[derive(Debug)]
-pub(crate) struct RefusedError(pub(crate) Vec<Objection>);
+pub(crate) struct RefusedError {
+    pub(crate) objections: Vec<Objection>,
+    /// Where production runs.
+    pub(crate) platform: PlatformName,
+}
 
 impl fmt::Display for RefusedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "production is not deployed to")?;
-        for objection in &self.0 {
+        for objection in &self.objections {
             write!(f, "\n  {objection}\n    -> {}", objection.hint())?;
+            // Where it names a command, that is one for the default platform.
+            if self.platform == PlatformName::Heroku && objection.hint().contains("cargo xtask") {
+                write!(f, " --platform heroku")?;
+            }
         }
         Ok(())
     }
@@ -36,17 +44,18 @@ pub(crate) struct Asked {
 /// Finds out all that the gate has to know. Nothing is changed.
 pub(crate) fn facts(
     project: &Project,
+    platform: PlatformName,
     situation: &Situation,
     asked: Asked,
 ) -> Result<GateFacts, Failure> {
     let revision = project.revision();
     let branches = revision.as_ref().map(|found| project.main_branches_with(&found.commit));
     let staged = match &revision {
-        Some(revision) => staged(project, revision)?,
+        Some(revision) => staged(project, platform, revision)?,
         None => None,
     };
     let rehearsed = match &staged {
-        Some(staged) => rehearsed(project, &staged.artifact)?,
+        Some(staged) => rehearsed(project, platform, &staged.artifact)?,
         None => None,
     };
     let Asked { freeze_override, rehearsal } = asked;
@@ -62,37 +71,55 @@ pub(crate) fn facts(
     })
 }
 
-pub(crate) fn history(project: &Project, environment: EnvironmentName) -> Result<History, Failure> {
-    let site = project.site(environment)?;
-    Ok(History::read(&LocalPlatform::folder(project.root(), &site).join("runs"))?)
+/// The runs of an environment on a platform.
+fn runs(
+    project: &Project,
+    environment: EnvironmentName,
+    platform: PlatformName,
+) -> Result<Vec<RunRecord>, Failure> {
+    let folder = project.root().join(".omnitool").join(environment.as_str()).join("runs");
+    let mut runs = History::read(&folder)?.runs;
+    runs.retain(|run| run.platform == platform);
+    Ok(runs)
 }
 
 /// The newest staging run that passed with the files of `revision`. A merge makes another commit of the same files.
-pub(crate) fn staged(project: &Project, revision: &Revision) -> Result<Option<Staged>, Failure> {
+pub(crate) fn staged(
+    project: &Project,
+    platform: PlatformName,
+    revision: &Revision,
+) -> Result<Option<Staged>, Failure> {
     let tree = project.tree_of(&revision.commit);
-    let history = history(project, EnvironmentName::Staging)?;
-    let found = history.runs.iter().rev().filter(|run| run.passed()).find_map(|run| {
-        let RunRecord { run, artifact: Some(artifact), artifact_revision: Some(packed), .. } = run
-        else {
-            return None;
-        };
-        let same = packed.commit == revision.commit
-            || (tree.is_some() && project.tree_of(&packed.commit) == tree);
-        (same && !packed.modified).then(|| Staged {
-            run: run.clone(),
-            artifact: artifact.clone(),
-            found: project.artifacts().join(format!("{artifact}.tar.gz")).is_file(),
-            commit: packed.commit.clone(),
-        })
-    });
+    let found = runs(project, EnvironmentName::Staging, platform)?
+        .iter()
+        .rev()
+        .filter(|run| run.passed())
+        .find_map(|run| {
+            let RunRecord {
+                run, artifact: Some(artifact), artifact_revision: Some(packed), ..
+            } = run
+            else {
+                return None;
+            };
+            let same = packed.commit == revision.commit
+                || (tree.is_some() && project.tree_of(&packed.commit) == tree);
+            (same && !packed.modified).then(|| Staged {
+                run: run.clone(),
+                artifact: artifact.clone(),
+                found: project.artifacts().join(format!("{artifact}.tar.gz")).is_file(),
+                commit: packed.commit.clone(),
+            })
+        });
     Ok(found)
 }
 
 /// The rehearsal of the artifact that went well on the newest backup.
-fn rehearsed(project: &Project, artifact: &str) -> Result<Option<Rehearsed>, Failure> {
-    let history = history(project, EnvironmentName::Production)?;
-    let found = history
-        .runs
+fn rehearsed(
+    project: &Project,
+    platform: PlatformName,
+    artifact: &str,
+) -> Result<Option<Rehearsed>, Failure> {
+    let found = runs(project, EnvironmentName::Production, platform)?
         .into_iter()
         .filter(|run| {
             run.task == Task::Rehearsal

@@ -5,10 +5,10 @@ use std::io::IsTerminal as _;
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
 use omnitool_cli::{Failure, Outcome, confirm_phrase, print};
-use omnitool_environment::EnvironmentName;
+use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    DeployOptions, GateFacts, LocalPlatform, Plan, ProductionOptions, RehearsalRule, Settings,
-    Site, Situation,
+    DeployOptions, GateFacts, Home, LocalPlatform, Plan, ProductionOptions, RehearsalRule,
+    Settings, Site, Situation,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     hooks,
     session::{Session, tell_of_the_dead},
 };
-use crate::project::{Project, look, user};
+use crate::project::{Project, look, platform, user};
 
 /// What has to be typed.
 const PHRASE: &str = "DEPLOY PRODUCTION";
@@ -52,7 +52,9 @@ pub(crate) struct DeployProductionArgs {
 impl DeployProductionArgs {
     fn rehearsal(&self, stopped: Option<&Stopped>) -> RehearsalRule {
         // A run that is continued has passed this; its own backup is newer than the rehearsal's by now.
-        if self.require_rehearsal && !self.no_require_rehearsal && stopped.is_none() {
+        if self.common.platform == PlatformName::Heroku {
+            RehearsalRule::NotPossible
+        } else if self.require_rehearsal && !self.no_require_rehearsal && stopped.is_none() {
             RehearsalRule::Required
         } else {
             RehearsalRule::NotRequired
@@ -84,8 +86,8 @@ fn approved(how: &str) -> String {
 
 /// Deploys to production, or shows how.
 pub(crate) fn run(project: &Project, args: &DeployProductionArgs) -> Result<Outcome, Failure> {
-    args.common.check_platform()?;
-    let site = project.site(EnvironmentName::Production)?;
+    args.common.check_skipped()?;
+    let site = project.site_on(EnvironmentName::Production, args.common.platform)?;
     if args.common.plan {
         return show(project, &site, args);
     }
@@ -97,7 +99,10 @@ pub(crate) fn run(project: &Project, args: &DeployProductionArgs) -> Result<Outc
     let facts = facts(project, &situation, args, stopped.as_ref())?;
     let objections = facts.objections();
     if !objections.is_empty() {
-        return Err(Failure::refused(RefusedError(objections)).hint("nothing was changed"));
+        let platform = site.platform();
+        return Err(
+            Failure::refused(RefusedError { objections, platform }).hint("nothing was changed")
+        );
     }
     if stopped.is_none() {
         tell_of_the_dead(&session)?;
@@ -116,19 +121,25 @@ pub(crate) fn run(project: &Project, args: &DeployProductionArgs) -> Result<Outc
     let before = stopped.as_ref().map(|stopped| stopped.settings.clone());
     let plan = plan(project, &site, &situation, args, &facts, before, vec![approval])?;
     let continues = args.common.continuation(&session, &plan, stopped.as_ref())?;
-    let programs = LocalPlatform::folder(project.root(), &site).join("current/bin");
+    let programs = match (&site.home, &facts.staged) {
+        (Home::Heroku { .. }, Some(staged)) => {
+            project.artifacts().join(&staged.artifact).join("bin")
+        }
+        _ => LocalPlatform::folder(project.root(), &site).join("current/bin"),
+    };
     deploy(session, &plan, continues, programs)
 }
 
 /// Prints the plan, and what speaks against it.
 fn show(project: &Project, site: &Site, args: &DeployProductionArgs) -> Result<Outcome, Failure> {
-    let situation = look(&LocalPlatform::new(site)?)?;
+    let situation = look(&*platform(site)?)?;
     let facts = facts(project, &situation, args, None)?;
     let to_approve = vec![format!("to be approved by typing {PHRASE}, or with --confirm")];
     print(&plan(project, site, &situation, args, &facts, None, to_approve)?.to_string())?;
     let objections = facts.objections();
     if !objections.is_empty() {
-        print(&format!("\nAs things are, {}\n", RefusedError(objections)))?;
+        let platform = site.platform();
+        print(&format!("\nAs things are, {}\n", RefusedError { objections, platform }))?;
     }
     Ok(Outcome::Done)
 }
@@ -143,7 +154,7 @@ fn facts(
         freeze_override: args.common.freeze_override.clone(),
         rehearsal: args.rehearsal(stopped),
     };
-    gate::facts(project, situation, asked)
+    gate::facts(project, args.common.platform, situation, asked)
 }
 
 fn plan(

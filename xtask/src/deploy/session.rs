@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use chrono::Utc;
 use omnitool_cli::{Failure, Interrupt, print};
 use omnitool_pipeline::{
-    Aftermath, ArtifactSource, Continuation, DeployLock, Executor, History, Holder, Journal,
-    LocalPlatform, Plan, ReleaseId, Revision, RunInfo, RunReport, Sink, Sinks, Site, Situation,
-    run as run_plan,
+    Aftermath, App, ArtifactSource, Continuation, DeployLock, Executor, History, Holder, Home,
+    Journal, LocalPlatform, Plan, Platform, ReleaseId, Revision, RunInfo, RunReport, Sink, Sinks,
+    Site, Situation, run as run_plan,
 };
 
-use super::telling::Telling;
+use super::{deploy_again, telling::Telling};
 use crate::{
-    project::{Project, host, look, user},
+    project::{Project, host, look, platform, user},
     terminal::{Terminal, heading, print_credentials},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct Session<'a> {
     project: &'a Project,
     site: Site,
-    platform: LocalPlatform,
+    platform: Box<dyn Platform>,
     folder: PathBuf,
     id: String,
     revision: Option<Revision>,
@@ -45,7 +45,7 @@ impl<'a> Session<'a> {
         site: &Site,
         waiting: Option<Option<std::time::Duration>>,
     ) -> Result<Self, Failure> {
-        let platform = LocalPlatform::new(site)?;
+        let platform = platform(site)?;
         let folder = LocalPlatform::folder(project.root(), site);
         let id = format!("{}-{}", Utc::now().format("%Y%m%d-%H%M%S"), std::process::id());
         let revision = project.revision();
@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) fn look(&self) -> Result<Situation, Failure> {
-        look(&self.platform)
+        look(&*self.platform)
     }
 
     /// The run that held the environment before and died.
@@ -90,32 +90,32 @@ impl<'a> Session<'a> {
         programs: &Path,
     ) -> Result<Ran, Failure> {
         let Self { project, site: _, mut platform, folder, id, revision, interrupt, lock } = self;
-        let log = platform.app().log().to_owned();
         let source = ArtifactSource {
             programs: programs.to_owned(),
             root: project.root().to_owned(),
             revision: revision.clone(),
         };
-        let mut executor = Executor::new(plan, &id, &mut platform, source, project.artifacts());
+        let mut executor = Executor::new(plan, &id, &mut *platform, source, project.artifacts());
         if let Some(continues) = &continues {
-            executor.take_over(continues).map_err(|error| {
-                let environment = plan.site().environment;
-                Failure::refused(error)
-                    .hint(format!("deploy again: cargo xtask deploy-{environment}"))
-            })?;
+            executor
+                .take_over(continues)
+                .map_err(|error| Failure::refused(error).hint(deploy_again(plan.site())))?;
         }
         let info = RunInfo { run: id.clone(), user: user(), host: host(), revision, continues };
-        let mut telling = Telling::begin(plan.variables())?;
+        let mut telling = Telling::begin(&plan.site().variables_here())?;
         let mut terminal = Terminal::new();
         let others: Vec<&mut dyn Sink> = vec![&mut terminal, telling.sink()];
         let mut sinks = Sinks::new(Journal::create(&folder.join("runs"), &id)?, others);
         let report = run_plan(plan, &info, &mut executor, &mut sinks, &|| interrupt.is_set());
         let (aftermath, serving) = executor.finish();
+        let log = match &plan.site().home {
+            Home::Local { .. } => project.shown(App::new(&folder).log()).to_string(),
+            Home::Heroku { app, .. } => format!("heroku logs -a {app}"),
+        };
         let mut places = format!(
-            "{}  {:<10} {}\n  {:<10} {}\n",
+            "{}  {:<10} {log}\n  {:<10} {}\n",
             heading("Where to look"),
             "log",
-            project.shown(&log),
             "journal",
             project.shown(sinks.journal().path()),
         );

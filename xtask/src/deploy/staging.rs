@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use omnitool_cli::{Failure, Outcome, print};
 use omnitool_environment::EnvironmentName;
-use omnitool_pipeline::{DeployOptions, LocalPlatform, Plan, Settings, check_required_data};
+use omnitool_pipeline::{DeployOptions, Home, Plan, Settings, Site, check_required_data};
 
 use super::{
     DeployArgs, deploy, hooks,
     session::{Session, tell_of_the_dead},
 };
-use crate::project::{Connections, Profile, Project, look};
+use crate::project::{Connections, Profile, Project, look, platform};
 
 /// The flags of `cargo xtask deploy-staging`.
 #[derive(Args, Debug)]
@@ -32,17 +32,25 @@ pub(crate) struct DeployStagingArgs {
     profile: Profile,
 }
 
+/// Whom the programs have to be able to talk to. Those that go to Heroku have their database elsewhere.
+const fn connections(site: &Site) -> Connections {
+    match site.home {
+        Home::Local { .. } => Connections::Plain,
+        Home::Heroku { .. } => Connections::Encrypted,
+    }
+}
+
 /// Deploys to staging, or shows how.
 pub(crate) fn run(project: &Project, args: &DeployStagingArgs) -> Result<Outcome, Failure> {
-    args.common.check_platform()?;
-    let site = project.site(EnvironmentName::Staging)?;
+    args.common.check_skipped()?;
+    let site = project.site_on(EnvironmentName::Staging, args.common.platform)?;
     check_required_data(project.root())?;
     let freeze_override = args.common.check_freeze(project, site.environment)?;
     let hooks = hooks(project)?;
     let (build, programs) = match &args.programs {
         Some(folder) => (None, std::path::absolute(folder)?),
         None => {
-            let build = project.build(args.profile, Connections::Plain)?;
+            let build = project.build(args.profile, connections(&site))?;
             (Some(build), project.programs_folder(args.profile)?)
         }
     };
@@ -54,7 +62,7 @@ pub(crate) fn run(project: &Project, args: &DeployStagingArgs) -> Result<Outcome
         DeployOptions { tests, build, settings, hooks }
     };
     if args.common.plan {
-        let situation = look(&LocalPlatform::new(&site)?)?;
+        let situation = look(&*platform(&site)?)?;
         print(&Plan::staging(&site, &situation, options(None)).to_string())?;
         return Ok(Outcome::Done);
     }

@@ -27,7 +27,7 @@ pub enum HerokuPlatformError {
         app: String,
         /// What Heroku says.
         #[source]
-        source: HerokuError,
+        source: Box<HerokuError>,
     },
     /// Somebody else made a release in the meantime.
     #[error("v{version} of {app} ({description}) was made by somebody else since this run began")]
@@ -78,7 +78,7 @@ pub enum HerokuPlatformError {
         recovery: HerokuRecovery,
         /// Why.
         #[source]
-        source: HerokuError,
+        source: Box<HerokuError>,
     },
     /// The number belongs to a release of another artifact.
     #[error("release {release} is there already, from another artifact ({found})")]

@@ -2,8 +2,8 @@
 
 use super::{call, step, summary};
 use crate::{
-    Action, Hook, OnFailure, Place, Plan, ReleaseId, Settings, Site, Situation, Step, StepId, Task,
-    Todo,
+    Action, Home, Hook, OnFailure, Place, Plan, ReleaseId, Settings, Site, Situation, Step, StepId,
+    Task, Todo,
 };
 
 /// What goes back.
@@ -27,7 +27,8 @@ pub enum RollbackChoice {
 }
 
 impl Plan {
-    /// The plan that goes back as `choice` says. `place` is where the programs are that know the database's schema.
+    /// The plan that goes back as `choice` says. `place` is where the programs are that know the database's schema, and
+    /// Heroku's backups where it has any.
     pub fn rollback(
         site: &Site,
         situation: &Situation,
@@ -36,6 +37,11 @@ impl Plan {
         hooks: &[Hook],
     ) -> Self {
         let serving = situation.serving.or(situation.newest);
+        // A database on Heroku is reached from there.
+        let at_database = match (&site.home, serving) {
+            (Home::Heroku { .. }, Some(serving)) => Place::Release(serving),
+            _ => place,
+        };
         let (release, what, action) = match choice {
             RollbackChoice::Code { to } => (
                 *to,
@@ -45,7 +51,7 @@ impl Plan {
             RollbackChoice::Schema { count } => (
                 serving.unwrap_or_else(|| ReleaseId::after(None)),
                 format!("the schema by {count} migration{}", if *count == 1 { "" } else { "s" }),
-                Action::Program(site.revert(place, *count)),
+                Action::Program(site.revert(at_database, *count)),
             ),
             RollbackChoice::Data { backup } => (
                 serving.unwrap_or_else(|| ReleaseId::after(None)),
@@ -64,7 +70,7 @@ impl Plan {
                 // A backup from before a migration is one whose schema these checks do not expect.
                 steps.push(Step {
                     on_failure: OnFailure::Warn,
-                    ..call(StepId::Verify, "check the database", site.verify(place))
+                    ..call(StepId::Verify, "check the database", site.verify(at_database))
                 });
             }
         }
