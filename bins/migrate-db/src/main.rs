@@ -86,6 +86,11 @@ struct Args {
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["status", "sql"])]
     accept_changed: Vec<String>,
 
+    /// Leave a database that belongs to a newer build as it is, and end well: for Heroku's release phase, which a rollback
+    /// runs again, with the older build
+    #[arg(long, conflicts_with = "action")]
+    keep_newer: bool,
+
     /// How long to wait for another program that changes the schema
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     lock_wait: u32,
@@ -156,6 +161,15 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         adopt::refuse(&mut conn)?;
         None
     };
+    if args.keep_newer
+        && let Some(kept) = report::Kept::read(&mut conn, environment)?
+    {
+        match args.format {
+            Format::Text => print(&kept.to_string())?,
+            Format::Json => print_json(&kept)?,
+        }
+        return Ok(Outcome::Done);
+    }
     let reverted = if args.redo { revert::newest(&mut conn, environment, &args)? } else { vec![] };
     let report = migrate(&mut conn, &target, &definitions, &args)?.after(adopted, reverted);
     match args.format {

@@ -112,6 +112,39 @@ impl fmt::Display for Migrated {
     }
 }
 
+/// A database of a newer build, which was left as it is.
+#[derive(Serialize)]
+pub(crate) struct Kept {
+    summary: String,
+    environment: EnvironmentName,
+    unknown: Vec<String>,
+}
+
+impl Kept {
+    /// Nothing where the database is none of a newer build, or lacks something that this build has.
+    pub(crate) fn read(
+        conn: &mut AnyConnection,
+        environment: EnvironmentName,
+    ) -> Result<Option<Self>, Failure> {
+        let Status { unknown, pending, changed, .. } = migration::status(conn)?;
+        if unknown.is_empty() || !pending.is_empty() || !changed.is_empty() {
+            return Ok(None);
+        }
+        let summary = format!(
+            "the database belongs to a newer build, which made {}; it was left as it is",
+            unknown.join(", ")
+        );
+        Ok(Some(Self { summary, environment, unknown }))
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { summary, environment: _, unknown: _ } = self;
+        writeln!(f, "Nothing was migrated: {summary}.")
+    }
+}
+
 /// Which migrations are applied and pending, and where the schema differs from what they make.
 pub(crate) struct StatusReport {
     stamp: Option<EnvironmentName>,

@@ -74,8 +74,9 @@ impl CommandLine {
 
 /// Variables of whoever runs the deployment that must not decide what a deployed program works on, and secrets that it does
 /// not need.
-const NOT_INHERITED: [&str; 10] = [
+const NOT_INHERITED: [&str; 11] = [
     "DATABASE_URL",
+    "HEROKU_API_KEY",
     "OMNITOOL_DISCORD_WEBHOOK",
     "OMNITOOL_ENV",
     "OMNITOOL_PLATFORM",

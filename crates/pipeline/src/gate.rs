@@ -182,7 +182,9 @@ impl GateFacts {
         }
         match (self.rehearsal, self.database) {
             (RehearsalRule::NotPossible, DatabaseState::Present) => {
-                all.push("there are no rehearsals on Heroku; a refreshed staging is one".to_owned())
+                all.push(
+                    "there are no rehearsals on Heroku; a refreshed staging is one".to_owned(),
+                );
             }
             (RehearsalRule::NotRequired, _) => {
                 all.push("no rehearsal was required by whoever deploys".to_owned());

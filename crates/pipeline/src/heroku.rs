@@ -345,7 +345,7 @@ impl HerokuPlatform {
             }
             Err(error) => return Err(error),
         };
-        let migrated = said.iter().rfind(|line| !line.trim().is_empty()).cloned();
+        let migrated = summary(&said);
         let phase = migrated.as_deref().map(|said| format!("{said}\n")).unwrap_or_default();
         Ok(Activation {
             evidence: format!("{phase}release {number} serves as v{version} on {dynos}"),
@@ -499,6 +499,16 @@ impl Platform for HerokuPlatform {
 
     fn serving(&self) -> Option<ReleaseId> {
         self.ledger().ok()?.serving()
+    }
+}
+
+/// What a release phase that ran `migrate-db` did, in one line.
+fn summary(said: &[String]) -> Option<String> {
+    let applied = said.iter().filter(|line| line.starts_with("Applied migration: ")).count();
+    match applied {
+        0 => said.iter().find(|line| !line.trim().is_empty()).cloned(),
+        1 => Some("1 migration applied".to_owned()),
+        applied => Some(format!("{applied} migrations applied")),
     }
 }
 

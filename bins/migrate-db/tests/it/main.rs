@@ -148,6 +148,28 @@ fn a_database_of_a_newer_build_is_refused(db: TestDatabase) {
     assert_eq!(tools::table.count().get_result(&mut db.connection()), Ok(0_i64));
 }
 
+fn a_database_of_a_newer_build_can_be_left_as_it_is(db: TestDatabase) {
+    let flags = ["--keep-newer", "--format", "json"];
+    let project = TestProject::new();
+    // Where there is none, nothing is different.
+    let done = migrate_db(&project, &db, &flags).success();
+    assert!(done.contains("no pending migrations"), "{done}");
+    diesel::delete(tools::table).execute(&mut db.connection()).unwrap();
+    diesel::sql_query("INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')")
+        .execute(&mut db.connection())
+        .unwrap();
+    let kept = migrate_db(&project, &db, &flags).success();
+    assert!(kept.contains("which made 29990101000000; it was left as it is"), "{kept}");
+    assert_eq!(tools::table.count().get_result(&mut db.connection()), Ok(0_i64));
+    // One that lacks something of this build is not newer, but another one.
+    let mut conn = db.connection();
+    diesel::sql_query("DELETE FROM __diesel_schema_migrations WHERE version <> '29990101000000'")
+        .execute(&mut conn)
+        .unwrap();
+    drop(conn);
+    migrate_db(&project, &db, &flags).failure(1);
+}
+
 fn bad_definitions_are_refused_before_any_change(db: TestDatabase) {
     let project = TestProject::new();
     let db = TestDatabase::empty(db.dialect());
@@ -178,6 +200,7 @@ on_both_databases!(
     a_changed_migration_is_refused_with_how_to_accept_it,
     sql_is_printed_and_not_run,
     a_database_of_a_newer_build_is_refused,
+    a_database_of_a_newer_build_can_be_left_as_it_is,
     bad_definitions_are_refused_before_any_change,
     json_says_what_was_done,
 );
