@@ -35,7 +35,7 @@ use url::Url;
 pub use crate::fault::{Fault, FaultKind};
 use crate::{
     postgres::Server,
-    world::{App, World, uuid},
+    world::{App, Coupling, Pipeline, World, uuid},
 };
 
 /// What an emulator is made of.
@@ -250,6 +250,18 @@ impl Emulator {
             addon.state = "provisioned";
         }
         Ok(())
+    }
+
+    /// Makes a pipeline of apps, each with its stage, such as `staging`. Apps that are not there are left out.
+    pub fn add_pipeline(&self, name: &str, apps: &[(&str, &str)]) {
+        let mut world = self.shared.world();
+        let pipeline = uuid();
+        world.pipelines.push(Pipeline { id: pipeline.clone(), name: name.to_owned() });
+        for (app, stage) in apps {
+            let Some(app) = world.app(app).map(|app| app.id.clone()) else { continue };
+            let (pipeline, stage) = (pipeline.clone(), (*stage).to_owned());
+            world.couplings.push(Coupling { id: uuid(), app, pipeline, stage });
+        }
     }
 
     /// Lets something go wrong.

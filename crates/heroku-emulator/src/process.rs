@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -19,6 +19,11 @@ use crate::{
     console::{Feed, Manner},
     world::{Dyno, Release, secret, uuid},
 };
+
+/// Between two looks at a dyno that comes up.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long a dyno that does not listen has to live to count as up.
+const LIVES: Duration = Duration::from_secs(2);
 
 /// What a dyno runs.
 pub(crate) struct Plan {
@@ -171,7 +176,10 @@ impl Shared {
             .app_mut(&plan.app)
             .and_then(|app| app.dynos.iter_mut().find(|found| found.name == dyno))
         {
-            found.state = "up";
+            // A process that answers visitors is up once it can.
+            if found.port.is_none() {
+                found.state = "up";
+            }
             found.process = Some(id);
         }
         let limit = kill.map(Duration::from_millis).or(plan.time_to_live.map(Duration::from_secs));
@@ -312,6 +320,7 @@ impl Shared {
             attach: false,
             time_to_live: None,
         };
+        self.watch_port(app, &name, port);
         let (shared, release) = (Arc::clone(self), release.clone());
         thread::spawn(move || {
             let status = shared.run_dyno(&plan, &name, &release, None, &mut |_| {});
@@ -329,6 +338,32 @@ impl Shared {
                 })
             {
                 dyno.state = "crashed";
+            }
+        });
+    }
+
+    /// Calls a permanent dyno up once its port answers, or, since not all of them listen, once it has lived for a while.
+    fn watch_port(self: &Arc<Self>, app: &str, name: &str, port: u16) {
+        let (shared, app, name) = (Arc::clone(self), app.to_owned(), name.to_owned());
+        thread::spawn(move || {
+            let mut lived = Duration::ZERO;
+            loop {
+                thread::sleep(GLANCE);
+                let answers = TcpStream::connect(("127.0.0.1", port)).is_ok();
+                let mut world = shared.world();
+                let dyno = world.app_mut(&app).and_then(|app| {
+                    app.dynos.iter_mut().find(|dyno| dyno.name == name && dyno.port == Some(port))
+                });
+                match dyno {
+                    Some(dyno) if dyno.state == "starting" => {
+                        lived += if dyno.process.is_some() { GLANCE } else { Duration::ZERO };
+                        if answers || lived > LIVES {
+                            dyno.state = "up";
+                            return;
+                        }
+                    }
+                    _ => return,
+                }
             }
         });
     }

@@ -79,7 +79,14 @@ impl Heroku {
             .collect();
         if !changes.is_empty() {
             let call = Call::new(Api::Platform, "PATCH", &["apps", app, "config-vars"]);
-            self.repeat::<ConfigVars>(&call.json(&changes))?;
+            // Setting them makes a release, so that a lost answer is no reason to set them again.
+            self.create::<ConfigVars>(&call.json(&changes), &mut || {
+                let now = self.config_vars(app)?;
+                let is_set = changes.iter().all(|(name, value)| {
+                    now.get(*name).map(crate::Secret::expose) == value.as_deref()
+                });
+                Ok(is_set.then_some(now))
+            })?;
         }
         Ok(changes.into_keys().cloned().collect())
     }
