@@ -443,7 +443,10 @@ impl<'a> Executor<'a> {
             }
             Err(error) => {
                 if error.may_have_migrated() {
-                    let result = Err(error.to_string());
+                    // What it printed is in the error that ends the run.
+                    let text = error.to_string();
+                    let first = text.lines().next().unwrap_or_default();
+                    let result = Err(first.trim_end_matches(':').to_owned());
                     self.aftermath.database.push(DatabaseChange { program, result });
                 }
                 Err(error.into())
@@ -554,11 +557,11 @@ impl Execute for Executor<'_> {
                 let change = self.platform.set_config(&self.variables, watch)?;
                 config_text(&change)
             }
-            Action::Install { release, way: _ } => {
+            Action::Install { release, way } => {
                 let release = *release;
                 let artifact =
                     self.aftermath.artifact.as_ref().ok_or(ActionError::NoArtifact { release })?;
-                self.platform.install(release, artifact, watch)?
+                self.platform.install(release, artifact, way.unwrap_or_default())?
             }
             Action::Activate { release, way: _ } => return self.activate(*release, watch),
             Action::RollBackCode { from, to } => self.roll_back_code(*from, *to, watch)?,

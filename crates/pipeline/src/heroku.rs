@@ -4,21 +4,24 @@ mod error;
 mod ledger;
 mod program;
 mod slug;
+mod source;
+mod upload;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use fs_err as fs;
 use omnitool_heroku::{
     Database, Follow, Heroku, HerokuError, NewRelease, Release, ReleaseStatus, Settings,
 };
-use serde::{Deserialize, Serialize};
 
 pub use self::error::{HerokuPlatformError, HerokuRecovery};
-use self::ledger::{Label, Ledger, Own};
+use self::{
+    ledger::{Label, Ledger, Own},
+    upload::Uploaded,
+};
 use crate::{
-    Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, Home, Platform,
+    Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, HerokuWay, Home, Platform,
     PlatformError, ProgramCall, ProgramOutput, Purpose, ReleaseId, RunProgramError, Site,
-    Situation, Stream, Variable, Watch, file,
+    Situation, Stream, Variable, Watch,
 };
 
 /// Heroku ends a release phase after an hour.
@@ -29,16 +32,21 @@ const DYNOS_LIMIT: Duration = Duration::from_secs(10 * 60);
 const WEB: &str = "web";
 /// The name under which an app has its database.
 const DATABASE: &str = "DATABASE_URL";
-/// How many lines of a release phase an error quotes.
+/// How many of its last lines an error quotes of a release phase, and how many are looked at.
 const TAIL: usize = 20;
+const MOST_LINES: usize = 2000;
 
 /// An environment that is an app on Heroku.
 #[derive(Debug)]
 pub struct HerokuPlatform {
     heroku: Heroku,
     app: String,
+    /// The project's root.
+    root: PathBuf,
     /// Where this machine remembers what it has uploaded.
     folder: PathBuf,
+    /// The app that runs staging, where that is another one.
+    staging: Option<String>,
     /// The newest version that was there before the run, or is its own.
     known: u64,
     /// The version that served before the run.
@@ -49,21 +57,6 @@ pub struct HerokuPlatform {
     variables: Vec<String>,
     /// What the run deploys.
     uploaded: Option<Uploaded>,
-}
-
-/// A slug that has its bytes.
-#[derive(Clone, Debug)]
-struct Uploaded {
-    label: Label,
-    slug: String,
-}
-
-/// What this machine remembers of an upload, should it die before the slug is released: slugs cannot be listed.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Memory {
-    label: String,
-    slug: String,
 }
 
 impl HerokuPlatform {
@@ -78,13 +71,15 @@ impl HerokuPlatform {
         settings: Settings,
         folder: PathBuf,
     ) -> Result<Self, HerokuPlatformError> {
-        let Home::Heroku { app, access: _ } = &site.home else {
+        let Home::Heroku { app, staging, access: _ } = &site.home else {
             return Err(HerokuPlatformError::NotOnHeroku { environment: site.environment });
         };
         Ok(Self {
             heroku: Heroku::new(settings)?,
             app: app.clone(),
+            root: site.root.clone(),
             folder,
+            staging: staging.clone(),
             known: 0,
             noted: None,
             release: None,
@@ -121,7 +116,7 @@ impl HerokuPlatform {
         Ok(self.heroku.database(&addon)?)
     }
 
-    /// Follows `release` to the end of its release phase; returns how it ended, with the last lines that it printed.
+    /// Follows `release` to the end of its release phase; returns how it ended, with the lines that it printed.
     fn follow(
         &mut self,
         release: &Release,
@@ -132,7 +127,7 @@ impl HerokuPlatform {
         let mut said: Vec<String> = Vec::new();
         let mut see = |line: &str| {
             watch.line(Stream::Stdout, line);
-            if said.len() == TAIL {
+            if said.len() == MOST_LINES {
                 said.remove(0);
             }
             said.push(line.to_owned());
@@ -154,66 +149,13 @@ impl HerokuPlatform {
         })
     }
 
-    /// The slug of `label`, where it has its bytes already.
-    fn find_slug(&self, ledger: &Ledger, label: &Label) -> Result<Option<String>, HerokuError> {
-        let released = ledger.attempts(label).find_map(|found| found.slug.as_ref());
-        if let Some(slug) = released {
-            return Ok(Some(slug.id.clone()));
-        }
-        let Some(Memory { label: known, slug }) = self.recall() else { return Ok(None) };
-        if known != label.to_string() {
-            return Ok(None);
-        }
-        match self.heroku.slug(&self.app, &slug) {
-            Ok(found) => Ok((found.commit == Some(known)).then_some(slug)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn memory(&self) -> PathBuf {
-        self.folder.join("slug.json")
-    }
-
-    /// A memory that is missing or damaged only costs another upload.
-    fn recall(&self) -> Option<Memory> {
-        serde_json::from_slice(&fs::read(self.memory()).ok()?).ok()
-    }
-
-    fn upload(&self, label: &Label, artifact: &Artifact) -> Result<String, HerokuPlatformError> {
-        let packed_into = self.folder.join(".slug.partial");
-        let upload = || {
-            let packed = slug::pack(artifact, label.release, &packed_into)?;
-            let types: Vec<(&str, &str)> = packed
-                .process_types
-                .iter()
-                .map(|(name, command)| (name.as_str(), command.as_str()))
-                .collect();
-            let commit = label.to_string();
-            let slug = self.heroku.create_slug(&self.app, &types, &commit, &packed.sha256)?;
-            let blob = slug.blob.ok_or_else(|| HerokuError::Failed {
-                what: format!("the slug {}", slug.id),
-                why: "Heroku does not say where its bytes go".to_owned(),
-            })?;
-            self.heroku.upload(&blob.url, &|| std::fs::File::open(&packed_into))?;
-            let memory = Memory { label: commit, slug: slug.id.clone() };
-            file::write_json(&self.memory(), &memory)
-                .map_err(|source| HerokuPlatformError::Io { what: "remember the slug", source })?;
-            Ok(slug.id)
-        };
-        let uploaded = upload();
-        // It can be made again at any time; that it may stay changes nothing.
-        let _ = fs::remove_file(&packed_into);
-        uploaded
-    }
-
     /// The release of `uploaded`: the one that was made already, also where its release phase still runs, else a new one.
     fn release(
         &mut self,
         uploaded: &Uploaded,
         watch: &mut Watch<'_>,
     ) -> Result<(Release, Vec<String>), HerokuPlatformError> {
-        let Uploaded { label, slug } = uploaded;
+        let label = &uploaded.label;
         let ledger = self.own_ledger()?;
         Self::check_number(&ledger, label)?;
         let made = ledger.attempts(label).next().cloned();
@@ -226,9 +168,7 @@ impl HerokuPlatform {
                 return Ok((made, Vec::new()));
             }
         }
-        let description = label.description();
-        let new = NewRelease::Slug { slug, description: &description };
-        let release = self.heroku.create_release(&self.app, new)?;
+        let release = self.make_release(uploaded, watch)?;
         self.follow(&release, watch)
     }
 
@@ -289,7 +229,7 @@ impl HerokuPlatform {
                 release: ledger.label(target).map_or(ReleaseId::after(None), |label| label.release),
                 version: release.version,
                 serving: serving(&ledger),
-                said,
+                said: tail(said),
             });
         }
         let dynos = self.wait_for_dynos(release.version)?;
@@ -323,7 +263,7 @@ impl HerokuPlatform {
                 release: number,
                 version,
                 serving,
-                said,
+                said: tail(said),
             });
         }
         let up = match self.start_web(self.noted.is_none()) {
@@ -430,6 +370,7 @@ impl Platform for HerokuPlatform {
                 let (release, said) = self.follow(&newest, watch)?;
                 let version = release.version;
                 if release.status == ReleaseStatus::Failed && !set.is_empty() {
+                    let said = tail(said);
                     return Err(HerokuPlatformError::ConfigFailed { version, said }.into());
                 }
             }
@@ -441,19 +382,18 @@ impl Platform for HerokuPlatform {
         &mut self,
         release: ReleaseId,
         artifact: &Artifact,
-        _: &mut Watch<'_>,
+        way: HerokuWay,
     ) -> Result<String, PlatformError> {
         let label = Label::new(release, artifact);
         let ledger = self.ledger()?;
         Self::check_number(&ledger, &label)?;
-        let found = self.find_slug(&ledger, &label).map_err(HerokuPlatformError::from)?;
-        let is_there = if found.is_some() { " already" } else { "" };
-        let slug = match found {
-            Some(slug) => slug,
-            None => self.upload(&label, artifact)?,
+        let (made, said) = match way {
+            HerokuWay::Slug => self.install_slug(&ledger, &label, artifact)?,
+            HerokuWay::Build => self.install_source(&label, artifact)?,
+            HerokuWay::Promote => self.install_promotion(&label)?,
         };
-        self.uploaded = Some(Uploaded { label, slug });
-        Ok(format!("the slug of release {release} is uploaded{is_there}"))
+        self.uploaded = Some(Uploaded { label, made });
+        Ok(said)
     }
 
     fn run_program(
@@ -500,6 +440,11 @@ impl Platform for HerokuPlatform {
     fn serving(&self) -> Option<ReleaseId> {
         self.ledger().ok()?.serving()
     }
+}
+
+/// The last lines, for an error.
+fn tail(mut said: Vec<String>) -> Vec<String> {
+    said.split_off(said.len().saturating_sub(TAIL))
 }
 
 /// What a release phase that ran `migrate-db` did, in one line.

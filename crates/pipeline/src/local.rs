@@ -16,9 +16,9 @@ use omnitool_environment::{DatabaseUrl, EnvironmentName};
 pub use self::app::{App, AppError, AppSpec, RunningApp};
 use self::{config::Config, releases::Releases};
 use crate::{
-    Activation, Artifact, ConfigChange, DatabaseState, Home, Platform, PlatformError, ProgramCall,
-    ProgramOutput, ReleaseId, RunProgramError, Site, Situation, UnpackArtifactError, Variable,
-    Watch, program::run_program,
+    Activation, Artifact, ConfigChange, DatabaseState, HerokuWay, Home, Platform, PlatformError,
+    ProgramCall, ProgramOutput, ReleaseId, RunProgramError, Site, Situation, UnpackArtifactError,
+    Variable, Watch, program::run_program,
 };
 
 /// An environment on this machine.
@@ -309,7 +309,7 @@ impl Platform for LocalPlatform {
         &mut self,
         release: ReleaseId,
         artifact: &Artifact,
-        _: &mut Watch<'_>,
+        _: HerokuWay,
     ) -> Result<String, PlatformError> {
         self.releases.install(release, artifact)?;
         Ok(format!("release {release} unpacked"))

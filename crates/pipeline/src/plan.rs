@@ -99,7 +99,7 @@ impl Plan {
         }
         match &self.site.home {
             Home::Local { database_url } => hasher.update(format!("\n{database_url}").as_bytes()),
-            Home::Heroku { app, access: _ } => hasher.update(format!("\n{app}").as_bytes()),
+            Home::Heroku { app, .. } => hasher.update(format!("\n{app}").as_bytes()),
         }
         hex(&hasher.finalize())
     }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Artifact, DatabaseState, HerokuPlatformError, LocalPlatformError, ProgramCall, ProgramOutput,
-    ReleaseId, RunProgramError, Variable, Watch,
+    Artifact, DatabaseState, HerokuPlatformError, HerokuWay, LocalPlatformError, ProgramCall,
+    ProgramOutput, ReleaseId, RunProgramError, Variable, Watch,
 };
 
 /// What was found on a platform before a run.
@@ -65,7 +65,7 @@ pub trait Platform {
         watch: &mut Watch<'_>,
     ) -> Result<ConfigChange, PlatformError>;
 
-    /// Puts `artifact` on the platform as `release`, which does not serve yet, and says how.
+    /// Puts `artifact` on the platform as `release`, which does not serve yet, and says how. Only Heroku has several ways.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ pub trait Platform {
         &mut self,
         release: ReleaseId,
         artifact: &Artifact,
-        watch: &mut Watch<'_>,
+        way: HerokuWay,
     ) -> Result<String, PlatformError>;
 
     /// Runs a program of `release`.

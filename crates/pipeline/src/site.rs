@@ -36,6 +36,8 @@ pub enum Home {
     Heroku {
         /// The app's name.
         app: String,
+        /// The app that runs staging, where that is another one: what it runs can be promoted.
+        staging: Option<String>,
         /// By what programs on this machine reach Heroku.
         access: Vec<Variable>,
     },
@@ -68,7 +70,7 @@ impl Site {
     #[must_use]
     pub fn variables_here(&self) -> Vec<Variable> {
         let mut variables = self.variables();
-        if let Home::Heroku { app: _, access } = &self.home {
+        if let Home::Heroku { access, .. } = &self.home {
             let platform = self.platform().as_str();
             variables.push(Variable::plain("OMNITOOL_PLATFORM", platform));
             variables.extend(access.iter().cloned());

@@ -121,6 +121,15 @@ pub enum HerokuPlatformError {
         /// The app.
         app: String,
     },
+    /// Heroku can only build what is in a commit.
+    #[error("there are changes that are not in a commit, so Heroku cannot be given the sources")]
+    Uncommitted,
+    /// What staging runs cannot go on.
+    #[error("what staging runs cannot be promoted: {reason}")]
+    NotPromotable {
+        /// Why not.
+        reason: String,
+    },
     /// The artifact has no usable Procfile.
     #[error("the artifact has no Procfile with the process types web and release")]
     Procfile,
@@ -160,6 +169,10 @@ impl HerokuPlatformError {
                 Some("attach the right database: heroku pg:promote ADDON -a APP")
             }
             Self::NoWebDyno { .. } => Some("start one: heroku ps:scale web=1 -a APP"),
+            Self::Uncommitted => Some("commit or put away the changes (git status)"),
+            Self::NotPromotable { .. } => {
+                Some("deploy to staging again, or leave out --promote to upload the artifact")
+            }
             Self::Procfile => Some("commit a Procfile in the project's root, and deploy again"),
             Self::Interrupted { .. } => Some("--resume finds it, and goes on from there"),
             _ => None,

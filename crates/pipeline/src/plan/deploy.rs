@@ -18,6 +18,8 @@ pub struct DeployOptions {
     pub tests: Option<CommandLine>,
     /// The command that builds the programs, unless they are built already. Production builds nothing.
     pub build: Option<CommandLine>,
+    /// The release's number, where it is not the next one: a promotion takes the one that staging has given it.
+    pub release: Option<ReleaseId>,
     /// The rest of what the caller decided.
     pub settings: Settings,
     /// What runs around the steps.
@@ -47,7 +49,7 @@ pub struct Rehearsed {
 impl Plan {
     /// The plan that puts a new release on staging.
     pub fn staging(site: &Site, situation: &Situation, options: DeployOptions) -> Self {
-        let DeployOptions { tests, build, settings, hooks } = options;
+        let DeployOptions { tests, build, release, settings, hooks } = options;
         let mut actions: Vec<Action> =
             build.into_iter().map(Action::Command).chain([Action::Pack]).collect();
         actions.extend(check_schema(site, situation, Place::Here));
@@ -60,7 +62,8 @@ impl Plan {
         };
         let refresh = step(StepId::Refresh, "copy production's data", refresh);
         let before = vec![tests_step(tests), build];
-        deploy(site, situation, Place::Here, before, Some(refresh), settings).arranged(&hooks)
+        let steps = Steps { here: Place::Here, before, refresh: Some(refresh) };
+        deploy(site, situation, release, steps, settings).arranged(&hooks)
     }
 
     /// The plan that puts the artifact that passed staging on production.
@@ -70,7 +73,7 @@ impl Plan {
         options: DeployOptions,
         gate: ProductionOptions,
     ) -> Self {
-        let DeployOptions { tests, build: _, settings, hooks } = options;
+        let DeployOptions { tests, build: _, release, settings, hooks } = options;
         let ProductionOptions { artifact, found, rehearsed } = gate;
         let here = Place::Artifact;
         let mut actions: Vec<Action> = found.into_iter().map(Action::Record).collect();
@@ -96,7 +99,8 @@ impl Plan {
             tests_step(tests),
             step(StepId::Build, "use the artifact that passed staging", build),
         ];
-        deploy(site, situation, here, before, None, settings).arranged(&hooks)
+        let steps = Steps { here, before, refresh: None };
+        deploy(site, situation, release, steps, settings).arranged(&hooks)
     }
 }
 
@@ -116,16 +120,26 @@ fn tests_step(tests: Option<CommandLine>) -> Step {
     step(StepId::Tests, "run all tests", todo)
 }
 
+/// In what staging and production differ.
+struct Steps {
+    /// Where programs are that run on this machine.
+    here: Place,
+    /// What comes before the backup.
+    before: Vec<Step>,
+    /// A copy of production's data.
+    refresh: Option<Step>,
+}
+
 /// What staging and production have in common.
 fn deploy(
     site: &Site,
     situation: &Situation,
-    here: Place,
-    before: Vec<Step>,
-    refresh: Option<Step>,
+    release: Option<ReleaseId>,
+    steps: Steps,
     settings: Settings,
 ) -> Plan {
-    let release = ReleaseId::after(situation.newest);
+    let Steps { here, before, refresh } = steps;
+    let release = release.unwrap_or_else(|| ReleaseId::after(situation.newest));
     let there = Place::Release(release);
     let backup = match (situation.database, &settings.skip_backup) {
         (DatabaseState::Missing, _) => Todo::Skip("there is no database yet".to_owned()),
@@ -173,23 +187,22 @@ fn deploy(
 
 fn release_step(site: &Site, release: ReleaseId, way: HerokuWay) -> Step {
     let there = Place::Release(release);
-    // It refuses a database that has users, so it may always be asked.
-    let users = (site.environment != EnvironmentName::Production)
-        .then(|| Action::Program(site.create_demo_users(there)));
     let mut actions = Vec::new();
     match site.home {
         Home::Local { .. } => {
             actions.push(Action::Install { release, way: None });
             actions.push(Action::Program(site.migrate(there)));
-            actions.extend(users);
+            if site.environment != EnvironmentName::Production {
+                // It refuses a database that has users, so it may always be asked.
+                actions.push(Action::Program(site.create_demo_users(there)));
+            }
             actions.push(Action::Program(site.program("omnitool", there, &["check"])));
             actions.push(Action::Activate { release, way: None });
         }
-        // Its release phase migrates. Programs run in dynos of the release that serves, so they come after it.
+        // Its release phase migrates. Nobody makes demo users where everybody can visit.
         Home::Heroku { .. } => {
             actions.push(Action::Install { release, way: Some(way) });
             actions.push(Action::Activate { release, way: Some(way) });
-            actions.extend(users);
         }
     }
     actions.push(Action::RemoveOldReleases { keep: RELEASES_KEPT });

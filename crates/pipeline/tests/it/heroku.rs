@@ -1,6 +1,9 @@
 //! The platform heroku, on an emulated Heroku with real processes and a real database.
 
-use std::{fs, path::PathBuf};
+mod faults;
+mod others;
+
+use std::{fs, path::PathBuf, time::Duration};
 
 use omnitool_environment::EnvironmentName;
 use omnitool_heroku::{Heroku, Pace, Settings};
@@ -28,7 +31,7 @@ impl HerokuProject {
         let options = Options {
             token: TOKEN.to_owned(),
             postgres: Some(server.url().expose().parse().unwrap()),
-            greeting_pause: std::time::Duration::ZERO,
+            greeting_pause: Duration::ZERO,
             ..Options::default()
         };
         let emulator = Emulator::start(options).unwrap();
@@ -38,6 +41,7 @@ impl HerokuProject {
         project.site.base_url = emulator.web_url(APP).unwrap().parse().unwrap();
         project.site.home = Home::Heroku {
             app: APP.to_owned(),
+            staging: None,
             access: vec![Variable::secret("HEROKU_API_KEY", TOKEN)],
         };
         fs::write(project.root().join("Procfile"), PROCFILE).unwrap();
@@ -50,11 +54,29 @@ impl HerokuProject {
     fn settings(&self) -> Settings {
         let roots = self.emulator.authority().as_bytes().to_vec();
         let settings = Settings::at(&self.emulator.url(), TOKEN.into());
-        Settings { roots, pace: Pace::quick(), ..settings }
+        let pace = Pace { dyno_start: Duration::from_secs(2), ..Pace::quick() };
+        Settings { roots, pace, ..settings }
     }
 
     pub(crate) fn client(&self) -> Heroku {
         Heroku::new(self.settings()).unwrap()
+    }
+
+    pub(crate) fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.project.root().join(file)).unwrap_or_default()
+    }
+
+    /// The app's releases, newest first: version, description without the artifact, status.
+    pub(crate) fn releases(&self) -> Vec<String> {
+        let releases = self.client().releases(APP, 100).unwrap();
+        releases
+            .into_iter()
+            .map(|release| {
+                // The artifact holds the paths of this project.
+                let what = release.description.split('-').next().unwrap_or_default().to_owned();
+                format!("v{} {what} {}", release.version, release.status)
+            })
+            .collect()
     }
 
     /// How often this was asked for.
@@ -91,32 +113,21 @@ impl World for HerokuProject {
     }
 
     fn state(&self) -> String {
-        let read =
-            |file: &str| fs::read_to_string(self.project.root().join(file)).unwrap_or_default();
         let heroku = self.client();
-        let releases: Vec<String> = heroku
-            .releases(APP, 100)
-            .unwrap()
-            .into_iter()
-            .map(|release| {
-                // The artifact holds the paths of this project.
-                let what = release.description.split('-').next().unwrap_or_default().to_owned();
-                format!("v{} {what} {}", release.version, release.status)
-            })
-            .collect();
+        let releases = self.releases();
         let dynos: Vec<String> = heroku
             .dynos(APP)
             .unwrap()
             .into_iter()
             .map(|dyno| format!("{} {}", dyno.name, dyno.state))
             .collect();
-        let backups = read("backups");
+        let backups = self.read("backups");
         let backups: Vec<&str> =
             backups.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
         format!(
             "releases {releases:#?}\ndynos {dynos:?}\nslugs {}\nbackups {backups:?}\neffects {:?}\nconfig {:?}",
             self.count("POST /apps/demo/slugs"),
-            read("effects").lines().collect::<Vec<_>>(),
+            self.read("effects").lines().collect::<Vec<_>>(),
             heroku.config_vars(APP).unwrap().keys().collect::<Vec<_>>(),
         )
     }

@@ -1,0 +1,257 @@
+//! Whatever goes wrong on Heroku's side: a run is done, or says where it stopped, and a second one completes it.
+
+use std::{fs, time::Duration};
+
+use chrono::Utc;
+use omnitool_environment::EnvironmentName;
+use omnitool_heroku_emulator::{Emulator, Fault, FaultKind};
+use omnitool_pipeline::{
+    Continuation, DeployOptions, Event, Executor, Journal, Plan, RunInfo, RunReport, Sink, StepId,
+    WriteJournalError, read_journal, run,
+};
+
+use super::HerokuProject;
+use crate::{fake::info, suite::World as _};
+
+/// Writes the journal, and lets something go wrong when a step begins.
+struct Injecting<'a> {
+    journal: Journal,
+    emulator: &'a Emulator,
+    fault: Option<(StepId, Fault)>,
+}
+
+impl Sink for Injecting<'_> {
+    fn emit(&mut self, event: &Event) -> Result<(), WriteJournalError> {
+        if let (Event::StepStarted { step, .. }, Some((wanted, fault))) = (event, &self.fault)
+            && step == wanted
+        {
+            self.emulator.fault(fault.clone());
+            self.fault = None;
+        }
+        self.journal.emit(event)
+    }
+}
+
+pub(super) fn perform(
+    world: &HerokuProject,
+    plan: &Plan,
+    info: &RunInfo,
+    fault: Option<(StepId, Fault)>,
+) -> RunReport {
+    let mut platform = world.platform();
+    let mut executor =
+        Executor::new(plan, &info.run, &mut *platform, world.source(), world.artifacts());
+    if let Some(continuation) = &info.continues {
+        executor.take_over(continuation).unwrap();
+    }
+    let journal = Journal::create(&world.runs(), &info.run).unwrap();
+    let mut sink = Injecting { journal, emulator: &world.emulator, fault };
+    run(plan, info, &mut executor, &mut sink, &|| false)
+}
+
+pub(super) fn staging(world: &HerokuProject) -> Plan {
+    let situation = world.platform().look().unwrap();
+    Plan::staging(world.site(), &situation, DeployOptions::default())
+}
+
+/// An app that serves its first release.
+pub(super) fn served() -> HerokuProject {
+    let world = HerokuProject::of(EnvironmentName::Staging);
+    let report = perform(&world, &staging(&world), &info("first"), None);
+    assert!(report.failure.is_none(), "{report:?}");
+    world
+}
+
+/// Continues the run `stopped` of `plan`.
+fn resume(world: &HerokuProject, plan: &Plan, stopped: &str, run: &str) -> RunReport {
+    let records = read_journal(&world.runs().join(format!("{stopped}.jsonl"))).unwrap();
+    let continues = Continuation::new(plan, &records, None, None, Utc::now()).unwrap();
+    perform(world, plan, &RunInfo { continues: Some(continues), ..info(run) }, None)
+}
+
+fn fault(kind: FaultKind, times: u32) -> Fault {
+    Fault { kind, method: None, path: String::new(), times }
+}
+
+/// Deploys a second release while something goes wrong in a step, completes it where it stopped, and looks whether
+/// everything has happened once.
+fn survives(world: &HerokuProject, number: usize, step: StepId, fault: &Fault) -> bool {
+    let plan = staging(world);
+    let name = format!("{number:04}");
+    let case = format!("{step}: {fault:?}");
+    let report = perform(world, &plan, &info(&name), Some((step, fault.clone())));
+    world.emulator.heal();
+    let stopped = report.failure.is_some();
+    if let Some(failure) = report.failure {
+        assert_eq!(failure.step, step, "{case}: {}", failure.error.chain());
+        // Heroku goes on with what it has begun.
+        let report = resume(world, &plan, &name, &format!("{name} again"));
+        let failed = report.failure.map(|failure| failure.error.chain());
+        assert_eq!(failed, None, "{case}");
+    }
+    let release = plan.release();
+    let made: Vec<String> = world
+        .releases()
+        .into_iter()
+        .filter(|text| text.ends_with(&format!("Deploy {release} succeeded")))
+        .collect();
+    assert_eq!(made.len(), 1, "{case}: {:?}", world.releases());
+    let effects = world.read("effects");
+    for effect in [format!("migrated {release}"), format!("imported {release}")] {
+        assert_eq!(effects.lines().filter(|line| **line == effect).count(), 1, "{case}: {effects}");
+    }
+    let look = world.platform().look().unwrap();
+    assert_eq!((look.serving, look.newest), (Some(release), Some(release)), "{case}");
+    stopped
+}
+
+/// As many attempts as the client makes, and more.
+const ALWAYS: u32 = 50;
+
+#[test]
+fn a_gateway_that_fails_for_a_while_is_not_noticed_and_one_that_fails_for_long_stops_the_run() {
+    let world = served();
+    let steps = [StepId::Config, StepId::Release, StepId::ImportAccess, StepId::Verify];
+    for (number, step) in steps.into_iter().enumerate() {
+        let number = 10 * number;
+        for (number, kind, times, stops) in [
+            (number, FaultKind::Status(429), 2, false),
+            (number + 1, FaultKind::Status(503), 2, false),
+            (number + 2, FaultKind::LoseAnswer, 1, false),
+            (number + 3, FaultKind::Drip(1), 1, false),
+            (number + 4, FaultKind::Status(503), ALWAYS, true),
+            (number + 5, FaultKind::Html, 1, true),
+        ] {
+            let stopped = survives(&world, number, step, &fault(kind.clone(), times));
+            assert_eq!(stopped, stops, "{step}: {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn what_creates_something_creates_it_once_whatever_becomes_of_the_answer() {
+    let world = served();
+    let mut number = 0;
+    for (step, path) in [
+        (StepId::Release, "/apps/demo/slugs"),
+        (StepId::Release, "/apps/demo/releases"),
+        (StepId::ImportAccess, "/apps/demo/dynos"),
+    ] {
+        for (kind, times) in [
+            (FaultKind::LoseAnswer, 1),
+            (FaultKind::LoseAnswer, 2),
+            (FaultKind::Status(503), 1),
+            (FaultKind::Status(503), ALWAYS),
+            (FaultKind::Html, 1),
+        ] {
+            number += 1;
+            let fault =
+                Fault { kind, method: Some("POST".to_owned()), path: path.to_owned(), times };
+            survives(&world, number, step, &fault);
+        }
+    }
+}
+
+#[test]
+fn variables_are_set_once_whatever_becomes_of_the_answer() {
+    for (kind, times) in
+        [(FaultKind::LoseAnswer, 1), (FaultKind::Status(503), ALWAYS), (FaultKind::Html, 1)]
+    {
+        let world = HerokuProject::of(EnvironmentName::Staging);
+        let fault = Fault { kind, method: Some("PATCH".to_owned()), path: String::new(), times };
+        survives(&world, 0, StepId::Config, &fault);
+        let set = world.releases().iter().filter(|text| text.contains("Set OMNITOOL_ENV")).count();
+        assert_eq!(set, 1, "{fault:?}: {:?}", world.releases());
+    }
+}
+
+#[test]
+fn a_dyno_that_is_lost_is_no_success() {
+    let world = served();
+    let mut number = 0;
+    for step in [StepId::ImportAccess, StepId::Verify] {
+        for (kind, stops) in [
+            (FaultKind::NeverStart, true),
+            (FaultKind::Kill(0), true),
+            // The log has the exit status, and the answer came before the last line.
+            (FaultKind::DropConsole, false),
+            (FaultKind::SplitConsole, false),
+            (FaultKind::CoalesceConsole, false),
+            (FaultKind::RunTwice, false),
+        ] {
+            number += 1;
+            let stopped = survives(&world, number, step, &fault(kind.clone(), 1));
+            // A command may be done before it is killed.
+            assert!(stopped == stops || kind == FaultKind::Kill(0), "{step}: {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_release_phase_that_fails_leaves_the_old_release_and_can_be_tried_again() {
+    let world = served();
+    assert!(survives(&world, 1, StepId::Release, &fault(FaultKind::FailReleasePhase, 1)));
+    assert_eq!(
+        world.releases()[..2],
+        ["v5 Deploy 0002 succeeded".to_owned(), "v4 Deploy 0002 failed".to_owned()]
+    );
+    // The slug is the one that was uploaded.
+    assert_eq!(world.count("POST /apps/demo/slugs"), 2);
+
+    world.project.migrate("echo out of cheese; exit 3");
+    let plan = staging(&world);
+    let report = perform(&world, &plan, &info("bad"), None);
+    let failure = report.failure.unwrap();
+    let text = failure.error.chain();
+    insta::assert_snapshot!(
+        text,
+        @r"
+    the release phase of release 0003 (v6) failed; v5 serves, as before:
+    out of cheese
+    "
+    );
+}
+
+#[test]
+fn an_app_that_does_not_come_up_is_replaced_by_the_one_that_served() {
+    let world = served();
+    let good = fs::read_to_string(world.project.root().join("programs/omnitool")).unwrap();
+    world.project.program("omnitool", &world.project.omnitool("echo no cheese; exit 7"));
+    let plan = staging(&world);
+    let failure = perform(&world, &plan, &info("bad"), None).failure.unwrap();
+    let text = failure.error.chain();
+    assert!(
+        text.starts_with("release 0002 (v4) does not serve; v3 serves, as before: web.1 of demo"),
+        "{text}"
+    );
+    let look = world.platform().look().unwrap();
+    assert_eq!(look.serving, plan.replaces());
+    assert_eq!(world.releases()[0], "v5 Rollback to v3 succeeded");
+    // What is rolled back on purpose is nobody else's release.
+    fs::write(world.project.root().join("programs/omnitool"), good).unwrap();
+    let again = perform(&world, &staging(&world), &info("good"), None);
+    assert!(again.failure.is_none(), "{again:?}");
+}
+
+#[test]
+fn a_build_without_an_end_is_given_up_when_somebody_interrupts() {
+    let world = served();
+    world.project.migrate("echo slowly; sleep 30");
+    let plan = staging(&world);
+    let mut platform = world.platform();
+    let mut executor =
+        Executor::new(&plan, "slow", &mut *platform, world.source(), world.artifacts());
+    let journal = Journal::create(&world.runs(), "slow").unwrap();
+    let file = journal.path().to_owned();
+    let mut sink = Injecting { journal, emulator: &world.emulator, fault: None };
+    let slow = || fs::read_to_string(&file).is_ok_and(|text| text.contains("slowly"));
+    let started = std::time::Instant::now();
+    let report = run(&plan, &info("slow"), &mut executor, &mut sink, &slow);
+    assert!(started.elapsed() < Duration::from_secs(25));
+    let failure = report.failure.unwrap();
+    assert!(
+        failure.error.chain().contains("v4 of demo goes on by itself"),
+        "{}",
+        failure.error.chain()
+    );
+}
