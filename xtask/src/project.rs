@@ -143,7 +143,10 @@ impl Project {
             }
             PlatformName::Heroku => {
                 let app = environments.on_heroku(environment)?.app.clone();
-                Home::Heroku { app, access: heroku_access() }
+                let staging = environments.on_heroku(EnvironmentName::Staging).ok();
+                let staging = staging.map(|staging| staging.app.clone());
+                let staging = staging.filter(|staging| *staging != app);
+                Home::Heroku { app, staging, access: heroku_access() }
             }
         };
         Ok(Site { environment, home, root: self.root.clone(), base_url })

@@ -172,7 +172,7 @@ fn artifact(project: &Project) -> Result<String, Failure> {
         );
     };
     let commit = revision.commit.get(..10).unwrap_or(&revision.commit).to_owned();
-    match gate::staged(project, PlatformName::Local, &revision)? {
+    match gate::staged(project, PlatformName::Local, false, &revision)? {
         Some(staged) if staged.found => Ok(staged.artifact),
         _ => Err(Failure::refused(RehearseError::NotStaged { commit })
             .hint("cargo xtask deploy-staging")),

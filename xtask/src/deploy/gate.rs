@@ -5,8 +5,8 @@ use std::fmt;
 use omnitool_cli::Failure;
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    GateFacts, History, Objection, RehearsalRule, Rehearsed, Revision, RunRecord, Situation,
-    Staged, Task,
+    GateFacts, HerokuWay, History, Objection, RehearsalRule, Rehearsed, Revision, RunRecord,
+    Situation, Staged, Task,
 };
 
 use crate::project::Project;
@@ -39,6 +39,8 @@ impl std::error::Error for RefusedError {}
 pub(crate) struct Asked {
     pub(crate) freeze_override: Option<String>,
     pub(crate) rehearsal: RehearsalRule,
+    /// What staging runs goes on as it is, wherever it was built.
+    pub(crate) promoted: bool,
 }
 
 /// Finds out all that the gate has to know. Nothing is changed.
@@ -51,14 +53,14 @@ pub(crate) fn facts(
     let revision = project.revision();
     let branches = revision.as_ref().map(|found| project.main_branches_with(&found.commit));
     let staged = match &revision {
-        Some(revision) => staged(project, platform, revision)?,
+        Some(revision) => staged(project, platform, asked.promoted, revision)?,
         None => None,
     };
     let rehearsed = match &staged {
         Some(staged) => rehearsed(project, platform, &staged.artifact)?,
         None => None,
     };
-    let Asked { freeze_override, rehearsal } = asked;
+    let Asked { freeze_override, rehearsal, promoted: _ } = asked;
     Ok(GateFacts {
         branches: branches.unwrap_or_default(),
         revision,
@@ -83,10 +85,12 @@ fn runs(
     Ok(runs)
 }
 
-/// The newest staging run that passed with the files of `revision`. A merge makes another commit of the same files.
+/// The newest staging run that passed with the files of `revision`. A merge makes another commit of the same files. What
+/// Heroku has built of them can only be promoted: the artifact is another build.
 pub(crate) fn staged(
     project: &Project,
     platform: PlatformName,
+    promoted: bool,
     revision: &Revision,
 ) -> Result<Option<Staged>, Failure> {
     let tree = project.tree_of(&revision.commit);
@@ -96,14 +100,19 @@ pub(crate) fn staged(
         .filter(|run| run.passed())
         .find_map(|run| {
             let RunRecord {
-                run, artifact: Some(artifact), artifact_revision: Some(packed), ..
+                run,
+                artifact: Some(artifact),
+                artifact_revision: Some(packed),
+                settings,
+                ..
             } = run
             else {
                 return None;
             };
             let same = packed.commit == revision.commit
                 || (tree.is_some() && project.tree_of(&packed.commit) == tree);
-            (same && !packed.modified).then(|| Staged {
+            let built_there = settings.way == HerokuWay::Build;
+            (same && !packed.modified && (promoted || !built_there)).then(|| Staged {
                 run: run.clone(),
                 artifact: artifact.clone(),
                 found: project.artifacts().join(format!("{artifact}.tar.gz")).is_file(),

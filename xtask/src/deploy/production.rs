@@ -7,8 +7,8 @@ use clap::Args;
 use omnitool_cli::{Failure, Outcome, confirm_phrase, print};
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    DeployOptions, GateFacts, Home, LocalPlatform, Plan, ProductionOptions, RehearsalRule,
-    Settings, Site, Situation,
+    DeployOptions, GateFacts, HerokuWay, Home, LocalPlatform, Plan, ProductionOptions,
+    RehearsalRule, ReleaseId, Settings, Site, Situation,
 };
 
 use super::{
@@ -31,6 +31,10 @@ pub(crate) struct DeployProductionArgs {
     /// The confirmation that is else typed: "DEPLOY PRODUCTION"
     #[arg(long, value_name = "PHRASE")]
     confirm: Option<String>,
+
+    /// With --platform heroku: promote what staging runs through Heroku's pipeline, instead of uploading the artifact
+    #[arg(long)]
+    promote: bool,
 
     /// Whether a rehearsal on a copy of production's newest backup is needed
     #[arg(
@@ -87,6 +91,9 @@ fn approved(how: &str) -> String {
 /// Deploys to production, or shows how.
 pub(crate) fn run(project: &Project, args: &DeployProductionArgs) -> Result<Outcome, Failure> {
     args.common.check_skipped()?;
+    if args.promote && args.common.platform != PlatformName::Heroku {
+        return Err(Failure::usage("--promote is for --platform heroku"));
+    }
     let site = project.site_on(EnvironmentName::Production, args.common.platform)?;
     if args.common.plan {
         return show(project, &site, args);
@@ -144,6 +151,21 @@ fn show(project: &Project, site: &Site, args: &DeployProductionArgs) -> Result<O
     Ok(Outcome::Done)
 }
 
+/// The number of what staging runs.
+fn promoted(project: &Project) -> Result<ReleaseId, Failure> {
+    let staging = project.site_on(EnvironmentName::Staging, PlatformName::Heroku)?;
+    let serving = platform(&staging)?.serving();
+    serving.ok_or_else(|| {
+        Failure::refused(NothingToPromoteError)
+            .hint("cargo xtask deploy-staging --platform heroku; nothing was changed")
+    })
+}
+
+/// Staging runs nothing that could be promoted.
+#[derive(Debug, thiserror::Error)]
+#[error("staging on Heroku runs no release of omnitool")]
+struct NothingToPromoteError;
+
 fn facts(
     project: &Project,
     situation: &Situation,
@@ -153,6 +175,8 @@ fn facts(
     let asked = Asked {
         freeze_override: args.common.freeze_override.clone(),
         rehearsal: args.rehearsal(stopped),
+        promoted: args.promote
+            || stopped.is_some_and(|stopped| stopped.settings.way == HerokuWay::Promote),
     };
     gate::facts(project, args.common.platform, situation, asked)
 }
@@ -169,7 +193,15 @@ fn plan(
     let mut settings = args.common.settings(before);
     settings.freeze_override = facts.frozen.as_ref().and_then(|_| facts.freeze_override.clone());
     let tests = args.common.tests_command(project, &settings);
-    let options = DeployOptions { tests, build: None, settings, hooks: hooks(project)? };
+    if args.promote {
+        settings.way = HerokuWay::Promote;
+    }
+    let release = match settings.way {
+        HerokuWay::Promote => Some(promoted(project)?),
+        _ => None,
+    };
+    let hooks = hooks(project)?;
+    let options = DeployOptions { tests, build: None, release, settings, hooks };
     let rehearsed = facts.rehearsed.clone().filter(|_| facts.needs_rehearsal());
     let gate = ProductionOptions {
         artifact: facts.staged.as_ref().map(|staged| staged.artifact.clone()),

@@ -99,6 +99,10 @@ fn help_of_a_deployment_names_every_flag() {
           --refresh-data
               Replace staging's data by a masked copy of production's
 
+          --build
+              With --platform heroku: let Heroku build the commit's sources instead of uploading
+              programs
+
           --programs <DIR>
               Use these built programs instead of building them
 
@@ -117,15 +121,16 @@ fn help_of_a_deployment_names_every_flag() {
 }
 
 #[test]
-fn heroku_is_refused_for_now() {
+fn a_platform_that_the_environment_is_not_on_is_refused() {
     let project = Project::with_scripts();
     let output = project.xtask(&["deploy-staging", "--platform", "heroku"]);
     assert_eq!(output.status.code(), Some(1));
-    insta::assert_snapshot!(stderr(&output), @r"
-    error: this version cannot deploy to Heroku
-
-    hint: leave out --platform and OMNITOOL_PLATFORM to deploy on this machine
-    ");
+    let text = stderr(&output);
+    assert!(text.contains("has no section [staging.heroku]; add it"), "{text}");
+    for (command, flag) in [("deploy-staging", "--build"), ("deploy-production", "--promote")] {
+        let output = project.xtask(&[command, flag]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
     project.is_untouched();
 }
 

@@ -7,6 +7,7 @@ mod deployments;
 mod dist;
 mod flags;
 mod guide;
+mod heroku;
 mod production;
 mod project;
 mod real;

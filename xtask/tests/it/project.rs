@@ -34,6 +34,8 @@ pub(crate) struct Project {
     programs: PathBuf,
     pub(crate) port: u16,
     pub(crate) production_port: u16,
+    /// What `cargo xtask` gets besides.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 /// What the scripts say of backups.
@@ -49,7 +51,8 @@ impl Project {
         let folder = tempfile::tempdir().unwrap();
         let programs = folder.path().join("programs");
         let (port, production_port) = (free_port(), free_port());
-        let project = Self { programs, port, production_port, folder };
+        let variables = Vec::new();
+        let project = Self { programs, port, production_port, folder, variables };
         fs::create_dir_all(&project.programs).unwrap();
         for file in ["data/tools.toml", "data/tool_access_exports/local_tool_access.json"] {
             project.write(file, "shipped");
@@ -75,7 +78,9 @@ impl Project {
     pub(crate) fn with_real_programs() -> Self {
         let programs = Path::new(XTASK).parent().unwrap().to_owned();
         let folder = tempfile::tempdir().unwrap();
-        let project = Self { programs, port: free_port(), production_port: free_port(), folder };
+        let (port, production_port) = (free_port(), free_port());
+        let variables = Vec::new();
+        let project = Self { programs, port, production_port, folder, variables };
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
         for file in ["tools.toml", "tool_access_exports/local_tool_access.json"] {
             project.write(&format!("data/{file}"), &fs::read_to_string(data.join(file)).unwrap());
@@ -146,7 +151,8 @@ impl Project {
     pub(crate) fn serve(&self) -> String {
         let test = std::env::current_exe().unwrap();
         let name = "project::is_the_app_where_a_script_says_so";
-        format!("FAKE_APP_LISTEN=$3 exec {} --exact {name} --nocapture", test.display())
+        let listen = "${3:-127.0.0.1:$PORT}";
+        format!("FAKE_APP_LISTEN={listen} exec {} --exact {name} --nocapture", test.display())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -163,10 +169,15 @@ impl Project {
             "RUST_LOG",
             "GITHUB_ACTIONS",
             "GITHUB_STEP_SUMMARY",
+            "HEROKU_API_KEY",
+            "HEROKU_HOST",
+            "HEROKU_DATA_HOST",
+            "HEROKU_CA_FILE",
         ] {
             command.env_remove(name);
         }
         command.env("USER", "ann").env("NO_COLOR", "1").env("COLUMNS", "100");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -113,7 +113,7 @@ fn an_environment_without_releases_has_no_way_back() {
     let output = project.xtask(&["rollback", "production"]);
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!(stderr(&output), @r"
-    error: there is no release of production on this machine
+    error: there is no release of production on the local platform
 
     hint: deploy one: cargo xtask deploy-production
     ");
