@@ -51,6 +51,10 @@ struct Args {
     #[arg(long)]
     prune_orphans: bool,
 
+    /// The deployment's run, for the history
+    #[arg(long, env = "OMNITOOL_RUN_ID", value_name = "ID")]
+    run_id: Option<String>,
+
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -83,7 +87,7 @@ impl Program for Args {
 }
 
 impl Args {
-    const fn options(&self) -> Options {
+    fn options(&self) -> Options<'_> {
         Options {
             default_tools: if self.assign_defaults {
                 DefaultTools::Assign
@@ -91,6 +95,7 @@ impl Args {
                 DefaultTools::Leave
             },
             orphans: if self.prune_orphans { Orphans::Prune } else { Orphans::Report },
+            run_id: self.run_id.as_deref(),
         }
     }
 
@@ -131,7 +136,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
 fn write(
     conn: &mut AnyConnection,
     definitions: &Definitions,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<SyncPlan, Failure> {
     sync(conn, definitions, options).map_err(|error| match error {
         SyncToolsError::InheritedFacts { .. } => Failure::refused(error)

@@ -13,11 +13,13 @@ use crate::{
 
 /// What to do beyond the tools themselves. The default is neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct Options<'a> {
     /// Whether users who exist already are granted the default tools.
     pub default_tools: DefaultTools,
     /// What happens to rows without a user or tool.
     pub orphans: Orphans,
+    /// The deployment's run, for the history.
+    pub run_id: Option<&'a str>,
 }
 
 /// Whether users who exist already are granted the default tools.
@@ -180,7 +182,7 @@ pub enum PlanSyncError {
 pub fn plan(
     conn: &mut AnyConnection,
     definitions: &Definitions,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<SyncPlan, PlanSyncError> {
     read_snapshot(conn, |conn| plan_in_transaction(conn, definitions, options))
 }
@@ -189,7 +191,7 @@ pub fn plan(
 pub(crate) fn plan_in_transaction(
     conn: &mut AnyConnection,
     definitions: &Definitions,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<SyncPlan, PlanSyncError> {
     Ok(SyncPlan::between(&Current::load(conn, definitions, options)?, definitions, options))
 }
@@ -217,7 +219,7 @@ impl Current {
     fn load(
         conn: &mut AnyConnection,
         definitions: &Definitions,
-        options: Options,
+        options: Options<'_>,
     ) -> Result<Self, Error> {
         let tools = store::list_tools(conn)?;
         let mut current = Self { orphans: store::count_orphans(conn)?, ..Self::default() };
@@ -278,7 +280,7 @@ fn deleted<'a>(
 
 impl SyncPlan {
     /// The difference between what there is and what should be.
-    fn between(current: &Current, definitions: &Definitions, options: Options) -> Self {
+    fn between(current: &Current, definitions: &Definitions, options: Options<'_>) -> Self {
         let Current { tools, retired, lacking, orphans } = current;
         let heirs = heirs(tools, definitions);
         let facts = |row: &ToolRow| retired.get(&row.id).copied().unwrap_or_default();

@@ -115,9 +115,9 @@ pub(crate) fn count_users_lacking(conn: &mut AnyConnection, tools: &[i64]) -> Qu
 }
 
 /// Begins a run of the history, whose events say what was granted.
-pub(crate) fn insert_run(conn: &mut AnyConnection) -> QueryResult<i64> {
+pub(crate) fn insert_run(conn: &mut AnyConnection, run_id: Option<&str>) -> QueryResult<i64> {
     diesel::insert_into(tool_access_run::table)
-        .values(tool_access_run::program.eq("sync-tools"))
+        .values((tool_access_run::program.eq("sync-tools"), tool_access_run::run_id.eq(run_id)))
         .returning(tool_access_run::id)
         .get_result(conn)
 }

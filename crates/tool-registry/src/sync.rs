@@ -46,17 +46,21 @@ pub enum SyncToolsError {
 pub fn sync(
     conn: &mut AnyConnection,
     definitions: &Definitions,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<SyncPlan, SyncToolsError> {
     write_transaction(conn, |conn| {
         store::lock(conn)?;
         let plan = plan::plan_in_transaction(conn, definitions, options)?;
-        apply(conn, &plan)?;
+        apply(conn, &plan, options.run_id)?;
         Ok(plan)
     })
 }
 
-fn apply(conn: &mut AnyConnection, plan: &SyncPlan) -> Result<(), SyncToolsError> {
+fn apply(
+    conn: &mut AnyConnection,
+    plan: &SyncPlan,
+    run_id: Option<&str>,
+) -> Result<(), SyncToolsError> {
     let SyncPlan {
         orphans,
         orphan_handling,
@@ -90,7 +94,7 @@ fn apply(conn: &mut AnyConnection, plan: &SyncPlan) -> Result<(), SyncToolsError
         store::update_tool(conn, update.id, &update.definition).map_err(refused(update))?;
     }
     if !default_grants.is_empty() {
-        let run = store::insert_run(conn)?;
+        let run = store::insert_run(conn, run_id)?;
         for grant in default_grants {
             store::insert_default_grants(conn, &grant.tool, run).map_err(refused(grant))?;
         }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 use diesel::prelude::*;
-use omnitool_database::schema::{tool_access, tools};
+use omnitool_database::schema::{tool_access, tool_access_run, tools};
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{
     CommandOutput, Dialect, TestDatabase, TestProject, fixture, on_both_databases,
@@ -64,6 +64,11 @@ fn help_shows_the_flags_and_examples() {
 
           --prune-orphans
               Also remove grants, wildcards and exclusions whose user or tool does not exist
+
+          --run-id <ID>
+              The deployment's run, for the history
+              
+              [env: OMNITOOL_RUN_ID=]
 
           --format <FORMAT>
               How to print the result
@@ -163,11 +168,17 @@ fn default_tools_are_assigned_on_demand(db: TestDatabase) {
     let mut conn = db.connection();
     fixture::user(&mut conn, "alice");
     run(&project, &db, &[]).success();
-    let output = run(&project, &db, &["--assign-defaults", "--prune-orphans"]).success();
+    let output = run(&project, &db, &["--assign-defaults", "--prune-orphans", "--run-id", "run-7"])
+        .success();
     assert!(output.starts_with("Assigning default tool: "), "{output}");
     let origins: Vec<String> =
         tool_access::table.select(tool_access::origin).distinct().load(&mut conn).unwrap();
     assert_eq!(origins, ["default"]);
+    let runs: Vec<(String, Option<String>)> = tool_access_run::table
+        .select((tool_access_run::program, tool_access_run::run_id))
+        .load(&mut conn)
+        .unwrap();
+    assert_eq!(runs, [("sync-tools".to_owned(), Some("run-7".to_owned()))]);
 }
 
 fn a_file_that_contradicts_itself_is_refused_before_any_change(db: TestDatabase) {

@@ -7,7 +7,7 @@ use omnitool_tool_registry::{DefaultTools, Options, sync};
 
 use crate::state::{State, deprecations, parse, tool};
 
-const ASSIGN: fn() -> Options =
+const ASSIGN: fn() -> Options<'static> =
     || Options { default_tools: DefaultTools::Assign, ..Options::default() };
 
 fn only_users_who_lack_a_default_tool_and_are_not_excluded_get_it(db: TestDatabase) {

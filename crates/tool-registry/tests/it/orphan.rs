@@ -7,7 +7,8 @@ use omnitool_tool_registry::{Options, Orphans, SyncToolsError, sync};
 
 use crate::state::{State, definitions, without_foreign_keys};
 
-const PRUNE: fn() -> Options = || Options { orphans: Orphans::Prune, ..Options::default() };
+const PRUNE: fn() -> Options<'static> =
+    || Options { orphans: Orphans::Prune, ..Options::default() };
 
 fn orphans(conn: &mut AnyConnection) {
     let user = fixture::user(conn, "alice");
