@@ -148,6 +148,9 @@ fn app_cases() -> Vec<Case> {
             says: "Couldn't find that app",
             state: any,
         },
+        case(&["apps:create", "fresh", "--stack", "heroku-24"], "fresh", |heroku| {
+            Ok(heroku.app("fresh")?.name == "fresh")
+        }),
         case(&["config:set", "FOO=bar", "EMPTY=", "-a", "demo"], "FOO", |heroku| {
             Ok(heroku.config_vars("demo")?.get("FOO").is_some_and(|value| value.expose() == "bar"))
         }),

@@ -8,7 +8,10 @@ use std::{
 
 use omnitool_pipeline::PROGRAMS;
 
-use crate::project::{free_port, stderr, stdout, write_program};
+use crate::{
+    heroku::{PRODUCTION, STAGING, World},
+    project::{free_port, stderr, stdout, write_program},
+};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 const FENCE: &str = "```";
@@ -18,6 +21,8 @@ const FENCE: &str = "```";
 enum Part {
     /// Commands.
     Run(String),
+    /// Commands for an emulated Heroku.
+    OnHeroku(String),
     /// Commands that are not run here, and why.
     NotHere(String),
     /// `data/tools.toml` is edited.
@@ -53,6 +58,7 @@ fn parts(guide: &str) -> Vec<Part> {
             let text = block(&mut lines);
             match language.split_once(' ') {
                 None if language == "sh" => parts.push(Part::Run(text)),
+                Some(("sh", "heroku")) => parts.push(Part::OnHeroku(text)),
                 Some(("sh", why)) => parts.push(Part::NotHere(format!("{why}\n{text}"))),
                 _ => panic!("nobody runs or applies this block: {line}\n{text}"),
             }
@@ -65,11 +71,19 @@ fn parts(guide: &str) -> Vec<Part> {
 struct WorkingCopy {
     folder: tempfile::TempDir,
     staging: u16,
+    /// What commands get besides.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl WorkingCopy {
     fn new() -> Self {
-        let copy = Self { folder: tempfile::tempdir().unwrap(), staging: free_port() };
+        Self::on("", Vec::new())
+    }
+
+    /// With these sections in `data/environments.toml`, and these variables.
+    fn on(sections: &str, variables: Vec<(&'static str, String)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = Self { folder, staging: free_port(), variables };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for folder in ["data", "migrations"] {
             let mut command = Command::new("cp");
@@ -77,7 +91,9 @@ impl WorkingCopy {
             assert!(command.status().unwrap().success());
         }
         let _ = fs::remove_dir_all(copy.root().join("data/backups"));
-        fs::copy(root.join(".gitignore"), copy.root().join(".gitignore")).unwrap();
+        for file in [".gitignore", "Procfile"] {
+            fs::copy(root.join(file), copy.root().join(file)).unwrap();
+        }
         let environments = [
             ("local", "local", free_port()),
             ("staging.local", "staging", copy.staging),
@@ -89,12 +105,15 @@ impl WorkingCopy {
                  base_url = \"http://127.0.0.1:{port}\"\n"
             )
         });
-        copy.write("data/environments.toml", &environments.concat());
-        copy.before_the_scenarios();
+        copy.write("data/environments.toml", &(environments.concat() + sections));
+        // The guide comes to Heroku after all scenarios.
+        if sections.is_empty() {
+            copy.before_the_scenarios();
+        }
         copy.stand_in_for_a_build();
         let cargo = format!(
             "case \"$1 $2\" in\n\"build --release\") exit 0;;\n\
-             \"xtask deploy-staging\") shift; exec {XTASK} \"$@\" --root {root} --programs {programs};;\n\
+             \"xtask deploy-staging\" | \"xtask rollback\") shift; exec {XTASK} \"$@\" --root {root} --programs {programs};;\n\
              \"xtask \"*) shift; exec {XTASK} \"$@\" --root {root};;\n\
              \"run --release\") program=$4; shift 5; exec {programs}/$program \"$@\";;\n\
              esac\necho \"nobody expected: cargo $*\" >&2\nexit 1\n",
@@ -236,6 +255,7 @@ impl WorkingCopy {
         ] {
             command.env(name, value);
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.output().unwrap()
     }
 
@@ -265,7 +285,7 @@ fn every_command_of_the_guide_works_in_its_order() {
             Part::Run(text) => printed.push_str(&copy.run(&text)),
             Part::Edit { what, text } => copy.edit(&what, &text),
             Part::ByHand(what) => copy.by_hand(&what),
-            Part::NotHere(_) => {}
+            Part::OnHeroku(_) | Part::NotHere(_) => {}
         }
     }
     // What the guide promises about what is printed.
@@ -287,6 +307,48 @@ fn every_command_of_the_guide_works_in_its_order() {
 }
 
 #[test]
+fn every_command_of_the_guide_for_heroku_works_in_its_order() {
+    let world = World::new();
+    let copy = WorkingCopy::on(&world.sections(), world.project.variables.clone());
+    let mut count = 0;
+    for part in parts(&guide()) {
+        if let Part::OnHeroku(text) = part {
+            copy.run(&text);
+            count += text.lines().count();
+        }
+    }
+    assert_eq!(count, 11);
+    assert_eq!(
+        world.releases(STAGING).last().unwrap(),
+        "Rollback to v3 succeeded",
+        "{:?}",
+        world.releases(STAGING)
+    );
+    assert_eq!(world.releases(PRODUCTION).last().unwrap(), "Deploy 0001 succeeded");
+}
+
+/// What the documents say of Heroku's own tool is proven by that tool: `cargo xtask heroku-conformance`.
+#[test]
+fn every_command_of_heroku_s_own_tool_is_one_that_the_conformance_test_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tests = fs::read_to_string(root.join("xtask/src/heroku_conformance.rs")).unwrap();
+    let mut seen = 0;
+    for file in ["docs/workflow.md", "docs/heroku.md"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix("heroku ")) {
+            let command = line.split_whitespace().next().unwrap();
+            seen += 1;
+            // A token is made by the true service only.
+            if command == "authorizations:create" {
+                continue;
+            }
+            assert!(tests.contains(&format!("\"{command}\"")), "{file}: heroku {line}");
+        }
+    }
+    assert!(seen > 3);
+}
+
+#[test]
 fn what_is_not_run_here_says_why() {
     let parts = parts(&guide());
     let not_here: Vec<&str> = parts
@@ -300,6 +362,11 @@ fn what_is_not_run_here_says_why() {
     not here: the linter comes from PyPI, and the tests are all tests
     cargo xtask lint-migrations
     cargo xtask test -p omnitool-database
+    --
+    heroku tool
+    heroku releases -a omnitool-by-xdv-staging
+    heroku run -x -a omnitool-by-xdv-staging -- bin/verify-migration --env staging --verbose
+    heroku logs -n 100 -a omnitool-by-xdv-staging
     ");
 }
 

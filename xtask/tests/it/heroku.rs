@@ -40,7 +40,7 @@ impl World {
         for (app, environment) in [(STAGING, "staging"), (PRODUCTION, "production")] {
             emulator.add_app(app).unwrap();
             let database = format!("{environment}-db");
-            emulator.add_database(app, &database, "heroku-postgresql:essential-0").unwrap();
+            emulator.add_database(app, &database, "heroku-postgresql:standard-0").unwrap();
             let url = emulator.web_url(app).unwrap();
             environments.push_str(&format!(
                 "[{environment}.heroku]\napp = \"{app}\"\nbase_url = \"{url}\"\n\n"
@@ -77,6 +77,12 @@ impl World {
             world.project.write(&format!("data/{file}"), &text);
         }
         world
+    }
+
+    /// The part of `data/environments.toml` that names the apps.
+    pub(crate) fn sections(&self) -> String {
+        let text = self.project.read("data/environments.toml");
+        text[text.find("[staging.heroku]").unwrap()..].to_owned()
     }
 
     pub(crate) fn client(&self) -> Heroku {

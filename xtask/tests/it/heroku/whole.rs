@@ -67,6 +67,20 @@ fn an_empty_app_gets_two_releases_and_production_gets_what_passed() {
 }
 
 #[test]
+fn staging_gets_production_s_data_on_the_way() {
+    let world = World::with_real_programs();
+    world.project.init_git();
+    done(&world.project.deploy(&ON_HEROKU));
+    done(&world.project.deploy_production(&ON_HEROKU));
+    let output = done(&world.project.deploy(&["--platform", "heroku", "--refresh-data"]));
+    assert!(output.contains("done  refresh"), "{output}");
+    // The promotion of the copy is the run's own, and no reason to stop.
+    let releases = world.releases(STAGING);
+    assert!(releases.iter().any(|text| text.starts_with("Attach DATABASE")), "{releases:?}");
+    assert_eq!(releases.last().unwrap(), "Deploy 0002 succeeded");
+}
+
+#[test]
 fn a_backup_that_fails_stops_the_run_before_anything_changes() {
     let world = World::with_real_programs();
     done(&world.project.deploy(&ON_HEROKU));

@@ -11,7 +11,10 @@ use std::{
 use serde_json::Value;
 
 use super::{root, workflows};
-use crate::project::{Project, stderr, stdout, write_program};
+use crate::{
+    heroku::{PRODUCTION, STAGING, World},
+    project::{Project, stderr, stdout, write_program},
+};
 
 /// A folder of commands that come before those of the system.
 struct Commands {
@@ -139,6 +142,41 @@ fn a_merge_to_main_deploys_to_production() {
     let guide = fs::read_to_string(root().join("docs/workflow.md")).unwrap();
     let command = "cargo xtask deploy-production --confirm \"DEPLOY PRODUCTION\"";
     assert!(guide.lines().any(|line| line == command), "{command}");
+}
+
+/// As GitHub runs them, with the variables of the workflows, against an emulated Heroku.
+#[test]
+fn the_deployments_of_the_workflows_work_on_heroku() {
+    let world = World::new();
+    world.project.init_git();
+    let commands = Commands::new();
+    let xtask = env!("CARGO_BIN_EXE_xtask");
+    let (root, programs) = (world.project.root().display(), world.project.root().join("programs"));
+    commands.add(
+        "cargo",
+        &format!(
+            "case \"$1 $2\" in\n\"xtask test\") echo all tests; exit 0;;\n\
+             \"xtask deploy-staging\") shift; exec {xtask} \"$@\" --root {root} --programs {};;\n\
+             \"xtask \"*) shift; exec {xtask} \"$@\" --root {root};;\nesac\nexit 1",
+            programs.display()
+        ),
+    );
+    let mut given = world.project.variables.clone();
+    given.push(("OMNITOOL_PLATFORM", "heroku".to_owned()));
+    for (workflow, command) in [
+        ("deploy.yml", "cargo xtask deploy-staging --tests"),
+        ("deploy_production.yml", "cargo xtask deploy-production --confirm \"DEPLOY PRODUCTION\""),
+    ] {
+        variables(workflow, &[("OMNITOOL_PLATFORM", "heroku"), ("HEROKU_API_KEY", "")]);
+        let given: Vec<(&str, &str)> =
+            given.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let output = commands.run(world.project.root(), command, &given);
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+        assert!(stdout(&output).contains("on the heroku platform"), "{}", stdout(&output));
+    }
+    for app in [STAGING, PRODUCTION] {
+        assert_eq!(world.releases(app).last().unwrap(), "Deploy 0001 succeeded");
+    }
 }
 
 #[test]
