@@ -9,6 +9,7 @@ mod deploy;
 mod deployments;
 mod dev;
 mod dist;
+mod doctor;
 mod heroku_conformance;
 mod lint_migrations;
 mod lint_workflows;
@@ -78,6 +79,8 @@ enum Command {
     LintWorkflows,
     /// Build the programs and pack the release artifact
     Dist(dist::DistArgs),
+    /// Look for what is missing or wrong here and on Heroku, each with its repair; changes nothing
+    Doctor(doctor::DoctorArgs),
     /// Prove the emulated Heroku by Heroku's own command line tool, where Node.js is
     HerokuConformance,
     /// Run what must hold before a change lands: format, lints, docs, dependency arrows, tests
@@ -89,6 +92,7 @@ impl Program for Xtask {
         match &self.command {
             Command::Deployments(args) => args.format(),
             Command::Dist(args) => args.format(),
+            Command::Doctor(args) => args.format(),
             _ => Format::Text,
         }
     }
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
             Command::LintMigrations => lint_migrations::run(&project),
             Command::LintWorkflows => lint_workflows::run(&project),
             Command::Dist(args) => dist::run(&project, &args),
+            Command::Doctor(args) => doctor::run(&project, &args),
             Command::HerokuConformance => heroku_conformance::run(&project),
             Command::Ci => ci::run(&project),
         }

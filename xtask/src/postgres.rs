@@ -55,7 +55,7 @@ pub(crate) fn provide() -> Result<Server, Failure> {
 }
 
 /// The folder of the server's programs, wherever they are usually put.
-fn find() -> Option<PathBuf> {
+pub(crate) fn find() -> Option<PathBuf> {
     let on_path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&on_path)
         .chain(said_by_pg_config())

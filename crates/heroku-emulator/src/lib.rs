@@ -45,6 +45,8 @@ pub struct Options {
     pub token: String,
     /// A PostgreSQL server on which databases may be made; without one there are no add-ons.
     pub postgres: Option<Url>,
+    /// What the token may do, as the API says it; the emulator refuses nothing for it.
+    pub scope: Vec<String>,
     /// The port on the loopback address; any free one where it is 0.
     pub port: u16,
     /// How long a console waits after its greeting. Heroku's own tool loses output that comes with it.
@@ -56,6 +58,7 @@ impl Default for Options {
         Self {
             token: "test-token".to_owned(),
             postgres: None,
+            scope: vec!["global".to_owned()],
             port: 0,
             greeting_pause: Duration::from_millis(300),
         }
@@ -73,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) folder: PathBuf,
     pub(crate) server: Option<Server>,
     pub(crate) token: String,
+    pub(crate) scope: Vec<String>,
     pub(crate) greeting_pause: Duration,
     /// Slugs are unpacked one at a time.
     pub(crate) unpacking: Mutex<()>,
@@ -184,6 +188,7 @@ impl Emulator {
             folder,
             server: options.postgres.map(Server::new),
             token: options.token,
+            scope: options.scope,
             greeting_pause: options.greeting_pause,
             unpacking: Mutex::default(),
             temporary: Mutex::new(Some(temporary)),

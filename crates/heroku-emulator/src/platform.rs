@@ -24,6 +24,9 @@ pub(crate) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
             "id": world::USER, "email": world::EMAIL, "name": "Dev", "verified": true,
             "two_factor_authentication": false, "federated": false, "allow_tracking": false,
         })),
+        ("GET", ["oauth", "authorizations", "~"]) => Answer::ok(&json!({
+            "id": "authorization", "description": "of the tests", "scope": shared.scope, "updated_at": world::platform_time(chrono::Utc::now()),
+        })),
         ("GET", ["account", "rate-limits"]) => {
             Answer::ok(&json!({ "remaining": shared.world().remaining }))
         }
@@ -168,12 +171,15 @@ fn of_app(shared: &Arc<Shared>, request: &Request, app: &str, rest: &[&str]) -> 
                 blob: secret(),
             };
             let url = format!("{address}/__blob/{}", slug.blob);
-            let answer = slug_json(&slug, Some(&url));
+            let answer = slug_json(&slug, "put", &url);
             found.slugs.push(slug);
             Answer::created(&answer)
         }
         ("GET", ["slugs", slug]) => match found.slug(slug) {
-            Some(slug) => Answer::ok(&slug_json(slug, None)),
+            Some(slug) => {
+                let url = format!("{address}/__blob/{}", slug.blob);
+                Answer::ok(&slug_json(slug, "get", &url))
+            }
             None => Answer::not_found("slug"),
         },
         ("GET", ["builds"]) => {
@@ -246,14 +252,14 @@ fn of_app(shared: &Arc<Shared>, request: &Request, app: &str, rest: &[&str]) -> 
     }
 }
 
-fn slug_json(slug: &Slug, put: Option<&str>) -> Value {
+fn slug_json(slug: &Slug, method: &str, url: &str) -> Value {
     json!({
         "id": slug.id,
         "commit": slug.commit,
         "checksum": slug.checksum,
         "process_types": slug.process_types,
         "stack": { "id": "stack", "name": "heroku-24" },
-        "blob": { "method": if put.is_some() { "put" } else { "get" }, "url": put.unwrap_or("https://storage.invalid/slug") },
+        "blob": { "method": method, "url": url },
     })
 }
 

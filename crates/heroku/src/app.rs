@@ -24,6 +24,20 @@ impl Heroku {
         self.repeat(&get(&["account"]))
     }
 
+    /// What the token may do: `global`, or some of `identity`, `read`, `write`, `read-protected`, `write-protected`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where Heroku does not say.
+    pub fn scopes(&self) -> Result<Vec<String>, HerokuError> {
+        #[derive(serde::Deserialize)]
+        struct Authorization {
+            scope: Vec<String>,
+        }
+        self.repeat::<Authorization>(&get(&["oauth", "authorizations", "~"]))
+            .map(|authorization| authorization.scope)
+    }
+
     /// How many requests are left. Asking costs none.
     ///
     /// # Errors

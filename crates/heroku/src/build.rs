@@ -52,6 +52,36 @@ impl Heroku {
         self.repeat(&Call::new(Api::Platform, "GET", &["apps", app, "slugs", slug]))
     }
 
+    /// Copies the bytes of a slug of a release to `to`; returns how many there are.
+    ///
+    /// # Errors
+    ///
+    /// Fails where Heroku does not say where they are, or they do not come.
+    pub fn download_slug(
+        &self,
+        slug: &Slug,
+        to: &mut dyn io::Write,
+        limit: Duration,
+    ) -> Result<u64, HerokuError> {
+        let failed = |why: String| HerokuError::Failed {
+            what: format!("the download of the slug {}", slug.id),
+            why,
+        };
+        let Some(blob) = &slug.blob else {
+            return Err(failed("Heroku does not say where it is".to_owned()));
+        };
+        let request =
+            self.agent.get(blob.url.expose()).config().timeout_global(Some(limit)).build();
+        let response =
+            request.call().map_err(|error| failed(without_address(error).to_string()))?;
+        if response.status().as_u16() != 200 {
+            let status = response.status().as_u16();
+            return Err(failed(format!("the storage answered with status {status}")));
+        }
+        let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+        io::copy(&mut reader, to).map_err(|error| failed(error.to_string()))
+    }
+
     /// A place for an app's source.
     ///
     /// # Errors

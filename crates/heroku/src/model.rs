@@ -139,12 +139,15 @@ pub struct Release {
 pub struct Slug {
     /// Its UUID.
     pub id: String,
-    /// Where its bytes go.
+    /// Where its bytes go, or are.
     #[serde(default)]
     pub blob: Option<Blob>,
     /// Its maker's name for it.
     #[serde(default)]
     pub commit: Option<String>,
+    /// What its process types run.
+    #[serde(default, deserialize_with = "nullable")]
+    pub process_types: BTreeMap<String, String>,
 }
 
 /// Where bytes are put or got.

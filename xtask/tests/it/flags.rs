@@ -27,6 +27,8 @@ fn help_names_every_command() {
                           that still serves
       lint-workflows      Check that the workflows are valid and safe, and their scripts sound
       dist                Build the programs and pack the release artifact
+      doctor              Look for what is missing or wrong here and on Heroku, each with its repair;
+                          changes nothing
       heroku-conformance  Prove the emulated Heroku by Heroku's own command line tool, where Node.js is
       ci                  Run what must hold before a change lands: format, lints, docs, dependency
                           arrows, tests

@@ -5,6 +5,7 @@
 mod deploy;
 mod deployments;
 mod dist;
+mod doctor;
 mod flags;
 mod guide;
 mod heroku;

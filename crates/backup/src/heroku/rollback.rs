@@ -388,7 +388,9 @@ impl Run<'_> {
                 is_it && (transfer.is_success() || !transfer.is_finished())
             });
             if let Some(earlier) = earlier {
-                heroku.wait_for_transfer(&database.billing_app, earlier, LIMIT, &mut see)?;
+                let restored =
+                    heroku.wait_for_transfer(&database.billing_app, earlier, LIMIT, &mut see)?;
+                warn(&restored);
                 return Ok(());
             }
         }
@@ -399,7 +401,7 @@ impl Run<'_> {
             what: self.plan.target.label.clone(),
             kind: "backup with an address",
         })?;
-        heroku.restore(database, &address, LIMIT, &mut see)?;
+        warn(&heroku.restore(database, &address, LIMIT, &mut see)?);
         Ok(())
     }
 
@@ -440,6 +442,13 @@ impl Run<'_> {
         }
         stamp::write(conn, self.plan.environment).map_err(|error| reach(error.into()))?;
         end_sessions(conn).map_err(|error| reach(error.into()))
+    }
+}
+
+/// Errors that `pg_restore` ignored: whether something is missing, the comparison and the checks say.
+fn warn(restored: &Transfer) {
+    if restored.warnings > 0 {
+        tracing::warn!("{} ended with {} warnings", restored.name(), restored.warnings);
     }
 }
 
