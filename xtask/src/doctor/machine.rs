@@ -12,8 +12,10 @@ use serde::Deserialize;
 use super::Finding;
 use crate::{postgres, project::Project};
 
-/// The process types that a slug must have, and the program of each.
-pub(super) const PROCESSES: [(&str, &str); 2] = [("release", "migrate-db"), ("web", "omnitool")];
+/// The process types that a slug must have, and the program and an argument of each. A rollback's release phase runs the older
+/// build, which must leave the newer schema alone.
+const PROCESSES: [(&str, &str, &str); 2] =
+    [("release", "migrate-db", "--keep-newer"), ("web", "omnitool", "serve")];
 
 pub(super) fn look(project: &Project) -> Vec<Finding> {
     let root = project.root();
@@ -160,14 +162,15 @@ pub(super) fn process_types(text: &str) -> Vec<(String, String)> {
 pub(super) fn missing_processes(types: &[(String, String)]) -> Vec<String> {
     PROCESSES
         .iter()
-        .filter(|(wanted, program)| {
+        .filter(|(wanted, program, argument)| {
             !types.iter().any(|(name, command)| {
-                let first = command.split_whitespace().next().map(PathBuf::from);
+                let mut words = command.split_whitespace();
+                let first = words.next().map(PathBuf::from);
                 let runs = first.and_then(|path| Some(path.file_name()? == *program));
-                name == wanted && runs == Some(true)
+                name == wanted && runs == Some(true) && words.any(|word| word == *argument)
             })
         })
-        .map(|(wanted, program)| format!("`{wanted}: bin/{program} …`"))
+        .map(|(wanted, program, argument)| format!("`{wanted}: bin/{program} … {argument}`"))
         .collect()
 }
 
@@ -216,11 +219,14 @@ mod tests {
     #[test]
     fn a_procfile_without_a_release_phase_is_found() {
         let missing = |text: &str| missing_processes(&process_types(text)).join(" ");
-        assert_eq!(missing("release: bin/migrate-db --tools x\nweb: bin/omnitool serve\n"), "");
-        assert_eq!(missing("web: bin/omnitool serve\n"), "`release: bin/migrate-db …`");
+        let good = "release: bin/migrate-db --tools x --keep-newer\nweb: bin/omnitool serve\n";
+        assert_eq!(missing(good), "");
+        let release = "`release: bin/migrate-db … --keep-newer`";
+        assert_eq!(missing("web: bin/omnitool serve\n"), release);
+        assert_eq!(missing(&good.replace(" --keep-newer", "")), release);
         assert_eq!(
-            missing("# release: bin/migrate-db\nrelease: true\nweb: gunicorn\n"),
-            "`release: bin/migrate-db …` `web: bin/omnitool …`"
+            missing(&good.replace("release", "# release").replace("omnitool", "gunicorn")),
+            format!("{release} `web: bin/omnitool … serve`")
         );
     }
 }

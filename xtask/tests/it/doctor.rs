@@ -182,7 +182,10 @@ fn a_good_working_copy_has_nothing_to_repair_and_bad_files_are_named() {
     project.write("data/environments.toml", "[local\n");
     let found = doctor(&project, &[], |_| ());
     assert_eq!(found.code, Some(1));
-    found.has("problem Procfile: it has no line `release: bin/migrate-db …`", "add the line");
+    found.has(
+        "problem Procfile: it has no line `release: bin/migrate-db … --keep-newer`",
+        "add the line",
+    );
     found.has("problem workflows: old.yml:4 loses the exit status", "heroku run -x -a APP");
     found.has("problem environments: cannot understand", "correct data/environments.toml");
 }
@@ -243,7 +246,7 @@ fn an_app_before_its_first_deployment_has_warnings_only() {
 #[test]
 fn what_serves_is_looked_into() {
     let world = World::with_apps("heroku-postgresql:standard-0");
-    let types = [("release", "bin/migrate-db"), ("web", "bin/omnitool serve")];
+    let types = [("release", "bin/migrate-db --keep-newer"), ("web", "bin/omnitool serve")];
     world.release(STAGING, &PROGRAMS, &types);
     let heroku = world.heroku();
     let database = heroku.database_of(STAGING, "DATABASE_URL").unwrap();
@@ -260,7 +263,7 @@ fn what_serves_is_looked_into() {
     let found = world.doctor(&["--env", "production"]);
     assert_eq!(found.code, Some(1));
     found.has(
-        "problem production: release: what serves has no process `release: bin/migrate-db …`",
+        "problem production: release: what serves has no process `release: bin/migrate-db … --keep-newer`",
         "deploy-production",
     );
     found.has("problem production: programs: the slug has no backup-database", "deploy-production");
