@@ -196,10 +196,14 @@ fn access(db: TestDatabase) {
         }
         deployed.is_repaired("expected-access", expect);
     }
-    deployed.break_with(&format!(
+    let let_in = format!(
         "DELETE FROM tool_access_exclusion WHERE user_id = {user_a} AND tool_id = {invoices}"
-    ));
+    );
+    deployed.break_with(&let_in);
     deployed.is_repaired("access-assertions", "--skip rows-since-backup");
+    deployed.break_with(&let_in);
+    let flags = format!("{expect} --skip access-assertions,rows-since-backup");
+    deployed.is_repaired("expected-access", &flags);
 }
 
 fn lost_rows(db: TestDatabase) {

@@ -264,13 +264,14 @@ pub(crate) fn foreign_key_check(
         return Ok(None);
     }
     let is_worth_it = added >= MANY && added.saturating_mul(PART) >= existing;
-    // Only the table's owner may replace its constraints.
+    // Only the table's owner may replace its constraints, and lock the tables that they belong to.
     let may = is_worth_it
         && count(
             conn,
             "SELECT count(*) AS count FROM pg_class \
-             WHERE oid = 'tool_access'::regclass AND pg_has_role(current_user, relowner, 'USAGE')",
-        )? == 1;
+             WHERE oid IN ('tool_access'::regclass, 'users'::regclass, 'tools'::regclass) \
+             AND pg_has_role(current_user, relowner, 'USAGE')",
+        )? == 3;
     Ok(Some(if may { ForeignKeyCheck::OnceAtTheEnd } else { ForeignKeyCheck::EachRow }))
 }
 
