@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     FaultKind, Shared,
     answer::Answer,
-    process::Plan,
+    process::{Plan, unpack},
     server::Request,
     world::{
         self, App, Build, Coupling, Pipeline, Promotion, Release, Slug, platform_time, secret, uuid,
@@ -450,9 +450,7 @@ fn build_slug(
     let folder = shared.folder.join("slugs").join(&id);
     let unpacked = folder.join("app");
     std::fs::create_dir_all(&unpacked).map_err(|error| error.to_string())?;
-    let file = std::fs::File::open(source).map_err(|error| error.to_string())?;
-    tar::Archive::new(flate2::read::GzDecoder::new(file))
-        .unpack(&unpacked)
+    unpack(&source, &unpacked)
         .map_err(|error| format!("the source cannot be unpacked: {error}"))?;
     let procfile = std::fs::read_to_string(unpacked.join("Procfile"))
         .map_err(|_| "No Procfile, so no process types".to_owned())?;

@@ -45,13 +45,10 @@ impl Shared {
             return Ok(folder.join("app"));
         }
         let file = self.world().blobs.get(blob).cloned().ok_or("the slug has no bytes")?;
-        let packed = std::fs::File::open(file).map_err(|error| error.to_string())?;
         let partial = self.folder.join("slugs").join(format!("{slug}.partial"));
         let _ = std::fs::remove_dir_all(&partial);
         std::fs::create_dir_all(partial.join("app")).map_err(|error| error.to_string())?;
-        tar::Archive::new(flate2::read::GzDecoder::new(packed))
-            .unpack(&partial)
-            .map_err(|error| format!("the slug cannot be unpacked: {error}"))?;
+        unpack(&file, &partial).map_err(|error| format!("the slug cannot be unpacked: {error}"))?;
         std::fs::rename(&partial, &folder).map_err(|error| error.to_string())?;
         Ok(folder.join("app"))
     }
@@ -385,6 +382,23 @@ impl Shared {
         for process in processes {
             kill_group(process);
         }
+    }
+}
+
+/// Unpacks a gzipped tarball, in a process of its own: whatever another thread starts meanwhile has, for a moment, a copy of
+/// every open file of this process, and a program that is open for writing cannot be executed.
+pub(crate) fn unpack(file: &Path, into: &Path) -> Result<(), String> {
+    let output = Command::new("tar")
+        .args(["--extract", "--gzip", "--no-same-owner", "--file"])
+        .arg(file)
+        .arg("--directory")
+        .arg(into)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
     }
 }
 

@@ -41,6 +41,8 @@ fn help_names_every_command() {
     Examples:
       cargo xtask deploy-staging          build, migrate, serve and check a release on this machine
       cargo xtask deploy-staging --plan   show what that would do
+      cargo xtask deploy-staging --platform heroku
+                                          the same on Heroku, with a token in HEROKU_API_KEY
       cargo xtask dev                     the app with demo data, until Ctrl-C
       cargo xtask test                    all tests, on SQLite and PostgreSQL
       cargo xtask test -p omnitool-cli    some tests; arguments go to `cargo test`

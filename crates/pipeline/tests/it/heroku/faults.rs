@@ -166,6 +166,23 @@ fn variables_are_set_once_whatever_becomes_of_the_answer() {
 }
 
 #[test]
+fn variables_that_an_old_release_phase_does_not_like_stop_the_run_and_are_set_once() {
+    let world = served();
+    let unset = std::collections::BTreeMap::from([("OMNITOOL_ENV".to_owned(), None)]);
+    world.client().set_config_vars(super::APP, &unset).unwrap();
+    let text = || world.releases()[0].clone();
+    crate::fake::eventually(|| text() == "v4 Set OMNITOOL_ENV config vars succeeded");
+    assert!(survives(&world, 0, StepId::Config, &fault(FaultKind::FailReleasePhase, 1)));
+    assert_eq!(
+        world.releases()[..2],
+        [
+            "v6 Deploy 0002 succeeded".to_owned(),
+            "v5 Set OMNITOOL_ENV config vars failed".to_owned()
+        ]
+    );
+}
+
+#[test]
 fn a_dyno_that_is_lost_is_no_success() {
     let world = served();
     let mut number = 0;
@@ -234,7 +251,7 @@ fn an_app_that_does_not_come_up_is_replaced_by_the_one_that_served() {
 }
 
 #[test]
-fn a_build_without_an_end_is_given_up_when_somebody_interrupts() {
+fn a_release_phase_without_an_end_is_given_up_when_somebody_interrupts() {
     let world = served();
     world.project.migrate("echo slowly; sleep 30");
     let plan = staging(&world);
