@@ -116,7 +116,9 @@ pub(crate) fn lock(conn: &mut AnyConnection) -> QueryResult<()> {
         return Ok(());
     }
     // Somebody who has changed exclusions may want to change grants next: whoever of two waits for all tables gives way.
-    let tables = "LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion \
+    // A synchronization of the tools locks them before it moves grants, and each new grant looks at its tool.
+    let tables = "LOCK TABLE tools IN ROW SHARE MODE; \
+                  LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion \
                   IN SHARE ROW EXCLUSIVE MODE";
     let until = Instant::now() + LONGEST_WAIT;
     while Instant::now() < until {

@@ -36,15 +36,20 @@ fn wait_until_somebody_waits_for(db: &TestDatabase, table: &str) {
     }
 }
 
+/// As many as make foreign keys of two tools' grants worth to be replaced.
+fn many_users(conn: &mut AnyConnection) {
+    conn.batch_execute(
+        "INSERT INTO users (username, password_hash) SELECT 'user_' || i, '!' FROM generate_series(1, 6000) AS i",
+    )
+    .unwrap();
+}
+
 /// A grant reads users before it waits for the import, which wants that table for itself to replace its foreign keys.
 #[test]
 fn a_large_import_and_a_grant_do_not_wait_for_each_other_for_ever() {
     let db = TestDatabase::migrated(Dialect::Postgres);
     let mut conn = db.connection();
-    conn.batch_execute(
-        "INSERT INTO users (username, password_hash) SELECT 'user_' || i, '!' FROM generate_series(1, 6000) AS i",
-    )
-    .unwrap();
+    many_users(&mut conn);
     people(&mut conn, &["alice"], &["Email Templates", "Invoice Generator"]);
     conn.batch_execute(
         "INSERT INTO tool_access (user_id, tool_id, origin) SELECT users.id, tools.id, 'admin' \
@@ -97,4 +102,54 @@ fn an_import_gives_way_to_a_transaction_that_has_begun() {
         assert_eq!(run.join().unwrap().added.grants, 1);
     });
     assert_eq!(facts(&mut conn).len(), 3);
+}
+
+/// A synchronization of the tools locks them, and then moves grants; each new grant looks at its tool.
+#[test]
+fn an_import_waits_for_a_synchronization_of_the_tools() {
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    let mut conn = db.connection();
+    people(&mut conn, &["alice"], &["Email Templates", "Invoice Generator"]);
+    put(&mut conn, [grant("alice", "Invoice Generator")]);
+    let file = file(exported(&mut conn));
+    conn.batch_execute("DELETE FROM tool_access").unwrap();
+    std::thread::scope(|scope| {
+        let mut tools = db.connection();
+        tools.batch_execute("BEGIN; LOCK TABLE tools IN EXCLUSIVE MODE").unwrap();
+        let merge = || import(&mut db.connection(), &ImportRequest::merge(file.path())).unwrap();
+        let run = scope.spawn(merge);
+        wait_until_somebody_waits_for(&db, "tools");
+        put(&mut tools, [grant("alice", "Email Templates")]);
+        tools.batch_execute("COMMIT").unwrap();
+        assert_eq!(run.join().unwrap().added.grants, 1);
+    });
+    assert_eq!(facts(&mut conn).len(), 2);
+}
+
+/// Both want the tables for themselves, to replace their foreign keys.
+#[test]
+fn two_large_imports_at_the_same_time_both_succeed() {
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    let mut conn = db.connection();
+    many_users(&mut conn);
+    people(&mut conn, &[], &["a", "b", "c", "d"]);
+    let files = ["'a', 'b'", "'c', 'd'"].map(|tools| {
+        conn.batch_execute(&format!(
+            "DELETE FROM tool_access; INSERT INTO tool_access (user_id, tool_id, origin) \
+             SELECT users.id, tools.id, 'admin' FROM users CROSS JOIN tools WHERE tools.name IN ({tools})"
+        ))
+        .unwrap();
+        file(exported(&mut conn))
+    });
+    conn.batch_execute("DELETE FROM tool_access").unwrap();
+    std::thread::scope(|scope| {
+        let runs = files.each_ref().map(|file| {
+            scope
+                .spawn(|| import(&mut db.connection(), &ImportRequest::merge(file.path())).unwrap())
+        });
+        for run in runs {
+            assert_eq!(run.join().unwrap().added.grants, 12_000);
+        }
+    });
+    assert_eq!(count(&mut conn).unwrap().grants, 24_000);
 }
