@@ -41,6 +41,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WAY", default_value = "follower", value_parser = crate::heroku::parse_via)]
     pub(crate) via: Via,
 
+    /// On Heroku: how long the follower may take to catch up; a repeat goes on waiting
+    #[arg(long, value_name = "SECONDS", default_value = "3600")]
+    pub(crate) patience: u64,
+
     /// On Heroku: do not download the backup of staging to look into it
     #[arg(long, env = "OMNITOOL_NO_DOWNLOAD")]
     pub(crate) no_download: bool,

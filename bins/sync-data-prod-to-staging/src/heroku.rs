@@ -1,5 +1,7 @@
 //! The same where both apps are on Heroku.
 
+use std::time::Duration;
+
 use omnitool_backup::{
     StoreOptions,
     heroku::{
@@ -78,6 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         source: &source,
         via: args.via,
         look: if args.no_download { Look::Report } else { Look::Download },
+        patience: Duration::from_secs(args.patience),
     };
     let bar = spinner("Comparing the databases");
     let plan = HerokuRefreshPlan::new(&request);

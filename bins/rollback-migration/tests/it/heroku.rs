@@ -1,6 +1,6 @@
 //! Rollbacks of an app on an emulated Heroku, with real dumps and restores.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use diesel::prelude::*;
 use omnitool_backup::{
@@ -228,11 +228,7 @@ fn a_restore_whose_end_was_not_seen_is_not_begun_again() {
     // The look at the backup, the safety backup and its end are read; then nothing any more.
     site.world.fault(FaultKind::LoseAnswer, "POST", "/restores", 1);
     let mut command = site.world.command(&site.arguments(&[]));
-    let mut child = command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while site.world.count("POST", "/restores") == 0 {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it restored");
         std::thread::sleep(Duration::from_millis(1));
@@ -243,6 +239,36 @@ fn a_restore_whose_end_was_not_seen_is_not_begun_again() {
     site.success(&[]);
     assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
     assert_eq!(site.transfers(), ["b001", "b002", "r003"]);
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_is_completed_by_repeats_with_one_restore() {
+    let site = Site::staging();
+    let requests = || site.world.emulator.requests().len();
+    for more in (3..).step_by(4) {
+        let enough = requests() + more;
+        let mut command = site.world.command(&site.arguments(&["--backup", "b001"]));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if requests() >= enough {
+                child.kill().unwrap();
+                break None;
+            }
+        };
+        let output = child.wait_with_output().unwrap();
+        if let Some(status) = ended {
+            assert!(status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            break;
+        }
+    }
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    let restores = site.transfers().iter().filter(|name| name.starts_with('r')).count();
+    assert_eq!(restores, 1, "{:?}", site.transfers());
+    site.success(&["--undo"]);
+    assert_eq!(site.users(), ["alice", "bob"]);
 }
 
 #[test]

@@ -210,6 +210,58 @@ fn a_refresh_that_heroku_stops_anywhere_goes_on_there() {
 }
 
 #[test]
+fn a_follower_that_never_catches_up_ends_the_run_and_a_repeat_goes_on_waiting() {
+    let site = Site::new(STANDARD);
+    site.0.fault(FaultKind::FollowerBehind, "", "", 100_000);
+    let failed = site.run(&["--patience", "1"]).failure(1);
+    assert!(
+        failed.contains("17 commits behind") && failed.contains("WITH PRODUCTION'S DATA"),
+        "{failed}"
+    );
+    assert!(failed.contains("heroku addons:destroy omnitool-by-xdv-staging-refresh-"), "{failed}");
+    let status = site.run(&["--check-status"]).success();
+    assert!(status.contains("follows production, 17 commits behind"), "{status}");
+    site.is_untouched();
+    site.0.emulator.heal();
+    site.run(&[]).success();
+    site.is_refreshed();
+    assert_eq!((site.made(), site.addons().len()), (1, 2));
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_is_completed_by_repeats() {
+    let site = Site::new(STANDARD);
+    let requests = || site.0.emulator.requests().len();
+    for more in (3..).step_by(8) {
+        let enough = requests() + more;
+        let mut command = site.0.command(&FLAGS);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if requests() >= enough {
+                child.kill().unwrap();
+                break None;
+            }
+        };
+        let output = child.wait_with_output().unwrap();
+        if let Some(status) = ended {
+            assert!(status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            break;
+        }
+        // What staging uses is what it was, or masked.
+        let people = site.people();
+        let is_masked = people.iter().all(|line| line.contains("@example.invalid ! "));
+        assert!(people == [TESTER] || is_masked, "{people:?}");
+        site.run(&["--check-status"]).success();
+    }
+    site.is_refreshed();
+    // A copy that was half masked was removed, and no other one is left.
+    assert_eq!(site.addons().len(), 2);
+}
+
+#[test]
 fn a_promotion_whose_release_fails_is_named_and_a_repeat_completes() {
     let site = Site::new(STANDARD);
     // The first attachment names what is replaced, the second one is the promotion.

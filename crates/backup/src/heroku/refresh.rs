@@ -8,7 +8,7 @@
 mod copy;
 mod plan;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use chrono::Utc;
 use omnitool_environment::DatabaseUrl;
@@ -41,6 +41,8 @@ pub struct HerokuRefreshRequest<'a> {
     pub via: Via,
     /// How closely the backup of staging is looked at.
     pub look: Look<'a>,
+    /// How long a follower may take to catch up.
+    pub patience: Duration,
 }
 
 /// How production's data comes into a database of staging's app.

@@ -56,7 +56,7 @@ impl Run<'_, '_> {
         database: &DatabaseAddOn,
     ) -> Result<(), HerokuRefreshCause> {
         if copy.copying == Copying::Making {
-            self.heroku().wait_for_follower(database, LIMIT)?;
+            self.heroku().wait_for_follower(database, self.request.patience)?;
             self.journal.change_copy(|copy| copy.copying = Copying::CaughtUp)?;
         }
         self.heroku().unfollow(database, LIMIT)?;
