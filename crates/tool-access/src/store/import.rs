@@ -121,12 +121,14 @@ pub(crate) fn lock(conn: &mut AnyConnection) -> QueryResult<()> {
                   LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion \
                   IN SHARE ROW EXCLUSIVE MODE";
     let until = Instant::now() + LONGEST_WAIT;
-    while Instant::now() < until {
-        if try_lock(conn, tables, PATIENCE)? {
-            return Ok(());
+    while !try_lock(conn, tables, PATIENCE)? {
+        if Instant::now() >= until {
+            let seconds = LONGEST_WAIT.as_secs();
+            let what = format!("others are changing who may use what, for more than {seconds} s");
+            return Err(diesel::result::Error::QueryBuilderError(what.into()));
         }
     }
-    conn.batch_execute(tables)
+    Ok(())
 }
 
 /// Compares what is staged with the target and fills the tables `missing_…` and `against_…`.
