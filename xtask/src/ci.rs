@@ -8,7 +8,7 @@ use std::{
 use omnitool_cli::{Failure, Outcome, print};
 
 use crate::{
-    arrows, lint_migrations, lint_workflows,
+    arrows, heroku_conformance, lint_migrations, lint_workflows,
     project::Project,
     terminal::{heading, seconds},
     test,
@@ -24,7 +24,7 @@ enum Verdict {
 /// Runs every part, also after one that failed, so that one run tells all.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Failure> {
     type Part = (&'static str, fn(&Project) -> Result<Verdict, Failure>);
-    let parts: [Part; 8] = [
+    let parts: [Part; 9] = [
         ("format", format),
         ("clippy", clippy),
         ("rustdoc", rustdoc),
@@ -32,6 +32,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Failure> {
         ("migrations", migrations),
         ("workflows", workflows),
         ("test", tests),
+        ("heroku", heroku),
         ("tls", tls),
     ];
     let mut results: Vec<(&str, Verdict, Duration)> = Vec::new();
@@ -111,6 +112,14 @@ fn workflows(project: &Project) -> Result<Verdict, Failure> {
 fn tests(project: &Project) -> Result<Verdict, Failure> {
     let status = test::test(project, &[])?;
     Ok(if status.success() { Verdict::Passed } else { Verdict::Failed })
+}
+
+/// Says so where there is no Node.js, which Heroku's own tool needs.
+fn heroku(project: &Project) -> Result<Verdict, Failure> {
+    Ok(match heroku_conformance::run(project)? {
+        Outcome::Done => Verdict::Passed,
+        _ => Verdict::Failed,
+    })
 }
 
 /// The tests of encrypted connections need another build of the database crate, with OpenSSL from source.

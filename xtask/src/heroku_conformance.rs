@@ -389,16 +389,8 @@ struct Emulator {
 impl Emulator {
     fn start(project: &Project, scratch: &Path) -> Result<Self, Failure> {
         let mut build = project.cargo();
-        build.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "omnitool-heroku-emulator",
-            "-p",
-            "omnitool-testing",
-            "--bins",
-        ]);
+        // As for the tests, so that what those have built is not built again with fewer features.
+        build.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
         if !build.status()?.success() {
             return Err(Failure::failed(ConformanceError::Build));
         }
