@@ -114,7 +114,7 @@ fn restore(
 /// Asks `verify-migration` of the app's own release.
 fn check_in_dyno(backups: &HerokuBackups) -> Result<(), String> {
     let environment = backups.environment().as_str();
-    let arguments = ["verify-migration", "--env", environment];
+    let arguments = ["bin/verify-migration", "--env", environment];
     let command = OneOff { arguments: &arguments, variables: &[], size: None, limit: DYNO_LIMIT };
     let mut output = Vec::new();
     let ended = backups

@@ -201,6 +201,8 @@ fn begin(shared: &Arc<Shared>, addon: &str, work: Work) -> Answer {
         let warns = world.faults.happens(&FaultKind::WarnTransfer);
         let Some(found) = world.addon(addon) else { return missing() };
         let (app, url) = (found.app.clone(), found.url.clone());
+        // As recorded: of a small plan, and of standard-0.
+        let num_keep = if found.plan.contains("essential") { 2 } else { 25 };
         let attachment = world.attachments.iter().find(|attachment| attachment.addon == addon);
         let name = attachment.map_or_else(
             || "DATABASE".to_owned(),
@@ -245,6 +247,7 @@ fn begin(shared: &Arc<Shared>, addon: &str, work: Work) -> Answer {
             blob,
             source_bytes: None,
             processed_bytes: 0,
+            num_keep,
             succeeded: None,
             warnings: 0,
             created_at: Utc::now(),

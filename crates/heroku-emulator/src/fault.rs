@@ -61,6 +61,8 @@ pub enum FaultKind {
     DropConsole,
     /// Followers stay behind.
     FollowerBehind,
+    /// The addresses of databases that an app's config has lead to where nobody listens, as if only the app could reach them.
+    Unreachable,
     /// The next address of a backup has expired.
     ExpiredUrl,
 }

@@ -126,7 +126,15 @@ fn of_app(shared: &Arc<Shared>, request: &Request, app: &str, rest: &[&str]) -> 
             Answer::ok(&found.json())
         }
         ("GET", ["config-vars"]) => {
-            let found = world.app(app).map(|app| world.config_of(app));
+            drop(world);
+            let mut world = shared.world();
+            let is_hidden = world.faults.happens(&FaultKind::Unreachable);
+            let mut found = world.app(app).map(|app| world.config_of(app)).unwrap_or_default();
+            for value in found.values_mut().filter(|_| is_hidden) {
+                if value.starts_with("postgres") {
+                    "postgres://somebody@127.0.0.1:1/nothing".clone_into(value);
+                }
+            }
             Answer::ok(&json!(found))
         }
         ("PATCH", ["config-vars"]) => {

@@ -178,6 +178,8 @@ pub(crate) struct Transfer {
     pub(crate) blob: Option<String>,
     pub(crate) source_bytes: Option<u64>,
     pub(crate) processed_bytes: u64,
+    /// How many of its kind the plan keeps.
+    pub(crate) num_keep: u64,
     pub(crate) succeeded: Option<bool>,
     pub(crate) warnings: u64,
     pub(crate) created_at: DateTime<Utc>,
@@ -463,7 +465,7 @@ impl Transfer {
             "finished_at": time(self.finished_at),
             "deleted_at": null,
             "purged_at": null,
-            "num_keep": 25,
+            "num_keep": self.num_keep,
         });
         if verbose {
             let at = transfer_time(self.created_at);

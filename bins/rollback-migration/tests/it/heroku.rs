@@ -1,6 +1,11 @@
 //! Rollbacks of an app on an emulated Heroku, with real dumps and restores.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use diesel::prelude::*;
 use omnitool_backup::{
@@ -9,7 +14,7 @@ use omnitool_backup::{
 };
 use omnitool_database::schema::users;
 use omnitool_environment::EnvironmentName;
-use omnitool_heroku::{Heroku, Pace, Settings};
+use omnitool_heroku::{Heroku, NewRelease, Pace, Settings};
 use omnitool_heroku_emulator::FaultKind;
 use omnitool_testing::fixture;
 
@@ -83,6 +88,24 @@ impl Site {
 
     fn is_in_maintenance(&self) -> bool {
         Heroku::new(self.settings()).unwrap().app(self.app).unwrap().maintenance
+    }
+
+    /// Releases a slug whose `verify-migration` is this script.
+    fn release(&self, script: &str) {
+        let heroku = Heroku::new(self.settings()).unwrap();
+        let folder = self.world.project.path();
+        let program =
+            self.world.project.write("app/bin/verify-migration", format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let file = folder.join("slug.tgz");
+        let packed =
+            Command::new("tar").arg("-czf").arg(&file).arg("-C").arg(folder).arg("./app").status();
+        assert!(packed.unwrap().success());
+        let slug = heroku.create_slug(self.app, &[("web", "sleep 60")], script, "00").unwrap();
+        heroku.upload(&slug.blob.as_ref().unwrap().url, &|| std::fs::File::open(&file)).unwrap();
+        let new = NewRelease::Slug { slug: &slug.id, description: script };
+        let release = heroku.create_release(self.app, new).unwrap();
+        heroku.wait_for_release(self.app, &release.id, Duration::from_secs(20)).unwrap();
     }
 
     /// The names of all backups and restores, oldest first.
@@ -288,6 +311,25 @@ fn a_database_that_fails_its_checks_stays_behind_maintenance_until_somebody_deci
     site.success(&["--backup", "b002", "--skip-checks", "the app is repaired later"]);
     assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
     assert_eq!(site.transfers(), ["b001", "b002", "b003", "r004"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_from_here_is_checked_where_the_app_is() {
+    let site = Site::staging();
+    site.release("echo three rows are missing; exit 1");
+    site.world.fault(FaultKind::Unreachable, "", "", 1000);
+    let plan = site.success(&["--dry-run"]);
+    assert!(plan.contains("nobody knows: the database cannot be reached"), "{plan}");
+    let failed = site.failure(&[]);
+    assert!(
+        failed.contains("verify-migration ended with 1 in a dyno: three rows are missing"),
+        "{failed}"
+    );
+    assert!(failed.contains("b001 is restored, and the app is in maintenance mode"), "{failed}");
+    site.release("exit 0");
+    site.success(&[]);
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003"]);
 }
 
 #[test]

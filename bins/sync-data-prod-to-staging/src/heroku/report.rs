@@ -81,7 +81,7 @@ impl Report {
             text += &format!("Nobody uses, and somebody pays for: {leftover}\n");
         }
         text += &format!(
-            "Nobody has a password now: heroku run -x -a {} -- omnitool create-user NAME\n",
+            "Nobody has a password now: heroku run -x -a {} -- bin/omnitool create-user NAME\n",
             plan.target_app
         );
         text
