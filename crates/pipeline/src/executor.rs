@@ -9,6 +9,7 @@ use crate::{
     Credential, Fact, FindArtifactError, Hook, ListedBackup, Moment, Origin, Place, Plan, Platform,
     ProgramCall, ProgramOutput, Purpose, Rehearsed, ReleaseId, StepId, Variable, Watch,
     artifact::{find_artifact, remove_old_artifacts, unpacked_programs},
+    chain::chain,
     pack_artifact,
     process::{self, Finished, Stdout},
     program::{backup_number, run_program},
@@ -483,14 +484,6 @@ impl Execute for Executor<'_> {
             Action::Summarize => self.summary(),
         };
         Ok(evidence.into())
-    }
-}
-
-/// `error` and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

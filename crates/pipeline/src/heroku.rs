@@ -21,7 +21,7 @@ use self::{
 use crate::{
     Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, HerokuWay, Home, Platform,
     PlatformError, ProgramCall, ProgramOutput, Purpose, ReleaseId, RunProgramError, Site,
-    Situation, Stream, Variable, Watch,
+    Situation, Stream, Variable, Watch, chain::chain,
 };
 
 /// Heroku ends a release phase after an hour.
@@ -461,12 +461,4 @@ fn serving(ledger: &Ledger) -> HerokuRecovery {
     ledger
         .current()
         .map_or(HerokuRecovery::NothingServed, |release| HerokuRecovery::Serves(release.version))
-}
-
-/// `error` and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod artifact;
+mod chain;
 mod command;
 mod event;
 mod executor;

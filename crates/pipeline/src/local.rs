@@ -18,7 +18,7 @@ use self::{config::Config, releases::Releases};
 use crate::{
     Activation, Artifact, ConfigChange, DatabaseState, HerokuWay, Home, Platform, PlatformError,
     ProgramCall, ProgramOutput, ReleaseId, RunProgramError, Site, Situation, UnpackArtifactError,
-    Variable, Watch, program::run_program,
+    Variable, Watch, chain::chain, program::run_program,
 };
 
 /// An environment on this machine.
@@ -412,14 +412,6 @@ fn listen_address(site: &Site) -> Result<SocketAddr, LocalPlatformError> {
         .or(addresses.first())
         .copied()
         .ok_or_else(|| refuse(format!("{host} is not this machine's loopback address")))
-}
-
-/// `error` and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! Runs a plan, step by step.
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     Action, ActionError, Continuation, Event, Execute, Fact, OnFailure, Performed, Plan, Revision,
     RunOutcome, Sink, Step, StepId, StepOutcome, Todo, Watch, When, WriteJournalError,
+    chain::chain,
 };
 
 /// What a run is known by.
@@ -78,14 +76,7 @@ impl RunError {
     /// The error with all its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        chain(self)
     }
 }
 
