@@ -9,19 +9,16 @@ use omnitool_backup::{
         HerokuRefreshRequest, Look, PlanHerokuRefreshError, Standing, Via, address, leftovers,
     },
     masking::MaskError,
-    refresh::{
-        PlanRefreshError, RefreshError, RefreshHooks, RefreshRecordError, RefreshRequest,
-        RefreshState,
-    },
+    refresh::{PlanRefreshError, RefreshError, RefreshRecordError, RefreshRequest, RefreshState},
 };
 use omnitool_cli::{
-    Failure, Format, HerokuSite, Interrupt, Outcome, environments, print, print_json, spinner,
+    Failure, Format, HerokuSite, Outcome, environments, print, print_json, spinner,
 };
 use omnitool_environment::EnvironmentName;
 use omnitool_heroku::Settings;
 
 use self::report::{Report, StatusReport};
-use crate::{Shown, args::Args, failure, fit::Fit, masking};
+use crate::{args::Args, failure, fit::Fit, masking, with_hooks};
 
 mod report;
 
@@ -95,20 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     if args.unmasked && !args.confirm {
         return Err(failure::unconfirmed());
     }
-    let interrupt = Interrupt::install()?;
-    let shown = std::cell::RefCell::new(Shown::default());
-    let result = plan.apply(
-        &request,
-        &mut RefreshHooks {
-            begin: &mut |step| shown.borrow_mut().begin(step),
-            progress: &mut |progress| shown.borrow_mut().update(progress),
-            is_stopped: &|| interrupt.is_set(),
-            sync_tools: &mut |copy| fit.sync_tools(copy),
-            import_access: &mut |copy| fit.import_access(copy),
-            check: &mut |copy| fit.check(copy),
-        },
-    );
-    drop(shown);
+    let result = with_hooks(&fit, |hooks| plan.apply(&request, hooks))?;
     let refreshed = result.map_err(|error| of_refresh(error, environment))?;
     Report::refreshed(plan, refreshed).finish(args.format)
 }

@@ -63,22 +63,23 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     if args.unmasked && !args.confirm {
         return Err(failure::unconfirmed());
     }
-    let interrupt = Interrupt::install()?;
-    let shown = std::cell::RefCell::new(Shown::default());
-    let result = plan.apply(
-        &request,
-        &mut RefreshHooks {
-            begin: &mut |step| shown.borrow_mut().begin(step),
-            progress: &mut |progress| shown.borrow_mut().update(progress),
-            is_stopped: &|| interrupt.is_set(),
-            sync_tools: &mut |copy| fit.sync_tools(copy),
-            import_access: &mut |copy| fit.import_access(copy),
-            check: &mut |copy| fit.check(copy),
-        },
-    );
-    drop(shown);
+    let result = with_hooks(&fit, |hooks| plan.apply(&request, hooks))?;
     let refreshed = result.map_err(failure::of_refresh)?;
     Report::refreshed(plan, refreshed, &args).finish(args.format)
+}
+
+/// Calls `apply` with what a refresh asks of its caller: progress where a person looks at it, Ctrl-C, and the committed input.
+fn with_hooks<R>(fit: &Fit, apply: impl FnOnce(&mut RefreshHooks<'_>) -> R) -> Result<R, Failure> {
+    let interrupt = Interrupt::install()?;
+    let shown = std::cell::RefCell::new(Shown::default());
+    Ok(apply(&mut RefreshHooks {
+        begin: &mut |step| shown.borrow_mut().begin(step),
+        progress: &mut |progress| shown.borrow_mut().update(progress),
+        is_stopped: &|| interrupt.is_set(),
+        sync_tools: &mut |copy| fit.sync_tools(copy),
+        import_access: &mut |copy| fit.import_access(copy),
+        check: &mut |copy| fit.check(copy),
+    }))
 }
 
 fn masking(args: &Args) -> Result<Masking, Failure> {

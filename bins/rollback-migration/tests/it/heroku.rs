@@ -267,23 +267,8 @@ fn a_restore_whose_end_was_not_seen_is_not_begun_again() {
 #[test]
 fn a_run_that_is_killed_at_any_moment_is_completed_by_repeats_with_one_restore() {
     let site = Site::staging();
-    let requests = || site.world.emulator.requests().len();
     for more in (3..).step_by(4) {
-        let enough = requests() + more;
-        let mut command = site.world.command(&site.arguments(&["--backup", "b001"]));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if requests() >= enough {
-                child.kill().unwrap();
-                break None;
-            }
-        };
-        let output = child.wait_with_output().unwrap();
-        if let Some(status) = ended {
-            assert!(status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if site.world.run_and_kill(&site.arguments(&["--backup", "b001"]), more) {
             break;
         }
     }

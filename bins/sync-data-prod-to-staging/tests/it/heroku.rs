@@ -231,23 +231,8 @@ fn a_follower_that_never_catches_up_ends_the_run_and_a_repeat_goes_on_waiting() 
 #[test]
 fn a_run_that_is_killed_at_any_moment_is_completed_by_repeats() {
     let site = Site::new(STANDARD);
-    let requests = || site.0.emulator.requests().len();
     for more in (3..).step_by(8) {
-        let enough = requests() + more;
-        let mut command = site.0.command(&FLAGS);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if requests() >= enough {
-                child.kill().unwrap();
-                break None;
-            }
-        };
-        let output = child.wait_with_output().unwrap();
-        if let Some(status) = ended {
-            assert!(status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if site.0.run_and_kill(&FLAGS, more) {
             break;
         }
         // What staging uses is what it was, or masked.

@@ -1,7 +1,10 @@
 //! Staging and production on an emulated Heroku, with real databases, and a project that knows them. Tests of other programs
 //! use this file, too.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use omnitool_database::{AnyConnection, Dialect, Mode, migration, open, stamp};
 use omnitool_environment::EnvironmentName;
@@ -75,6 +78,25 @@ impl World {
             .env("HEROKU_CA_FILE", self.project.path().join("ca.pem"))
             .args(arguments);
         command
+    }
+
+    /// Runs the program and kills it when `more` requests have come. Returns whether it ended before, and well.
+    #[allow(dead_code, reason = "not every program's tests need it")]
+    pub(crate) fn run_and_kill(&self, arguments: &[&str], more: usize) -> bool {
+        let requests = || self.emulator.requests().len();
+        let enough = requests() + more;
+        let mut command = self.command(arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if requests() >= enough {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return false;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        true
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> CommandOutput {
