@@ -107,7 +107,8 @@ fn restore(
     let safety_backup = done.safety_backup;
     let undo = safety_backup.map(|id| format!("rollback-migration {flags} --backup {id}"));
     let skipped_checks = args.skip_checks.clone();
-    let done = Done { safety_backup, undo, checks: report, skipped_checks };
+    let runs = format!("heroku run -x -a {} -- bin/", plan.app);
+    let done = Done { safety_backup, undo, checks: report, skipped_checks, runs };
     report::done(args.format, plan.environment, &plan.target, plan, done)
 }
 

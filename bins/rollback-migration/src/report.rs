@@ -18,6 +18,9 @@ pub(crate) struct Done {
     pub(crate) checks: Option<CheckReport>,
     /// Why nobody looked.
     pub(crate) skipped_checks: Option<String>,
+    /// What the environment's programs are called by.
+    #[serde(skip)]
+    pub(crate) runs: String,
 }
 
 #[derive(Serialize)]
@@ -65,12 +68,13 @@ pub(crate) fn done(
     if let (Some(id), Some(undo)) = (done.safety_backup, done.undo) {
         text += &format!("Safety backup: {id}. To undo: {undo}\n");
     }
+    let runs = done.runs;
     if target.pending_migrations > 0 {
         text += &format!(
-            "Next: serve the release that fits, or bring the schema up again: migrate-db --env {environment}\n"
+            "Next: serve the release that fits, or bring the schema up again: {runs}migrate-db --env {environment}\n"
         );
     }
-    text += &format!("Check it: verify-migration --env {environment}\n");
+    text += &format!("Check it: {runs}verify-migration --env {environment}\n");
     print(&printable(&text))?;
     Ok(Outcome::Done)
 }

@@ -153,7 +153,9 @@ fn a_rollback_says_what_is_lost_restores_under_maintenance_and_can_be_undone() {
         plan.contains("Rollback of staging (staging-db of") && plan.contains("to b001"),
         "{plan}"
     );
-    site.success(&["--undo"]);
+    let undone = site.success(&["--undo"]);
+    let check = "heroku run -x -a omnitool-by-xdv-staging -- bin/verify-migration --env staging";
+    assert!(undone.contains(check), "{undone}");
     assert_eq!(site.users(), ["alice", "bob"]);
     assert_eq!(site.transfers(), ["b001", "b002", "r003", "b004", "r005"]);
 }
