@@ -54,6 +54,9 @@ pub(crate) fn run(args: Args) -> Result<Outcome, Failure> {
             report::show(&place, backup, format)
         }
         Action::Verify { id, no_download, deep, scratch_url, identity: _ } => {
+            if deep && scratch_url.is_none() {
+                return Err(Failure::usage("on Heroku --deep needs a server: --scratch-url URL"));
+            }
             let url = scratch_url.filter(|_| deep).map(|url| url.parse()).transpose();
             let url: Option<DatabaseUrl> = url.map_err(Failure::usage)?;
             let server = url.map(|url| for_url_with(&url, &options)).transpose()?;

@@ -31,6 +31,7 @@ Examples:
   backup-database --env staging capture
   backup-database --env staging list
   backup-database --env staging verify b003
+  backup-database --env production verify --deep
   backup-database --env production capture --encrypt-to age1…
   backup-database --env production verify --identity ~/.config/omnitool/backup.key
   backup-database --env production pin b003
@@ -121,8 +122,9 @@ enum Action {
         #[arg(long, env = "OMNITOOL_NO_DOWNLOAD")]
         no_download: bool,
 
-        /// On Heroku: restore the backup into a scratch database on the server of --scratch-url, too
-        #[arg(long, requires = "scratch_url", conflicts_with = "no_download")]
+        /// Also restore each backup of PostgreSQL into a scratch database, which is dropped again; on Heroku on the server of
+        /// --scratch-url
+        #[arg(long, conflicts_with = "no_download")]
         deep: bool,
 
         /// A PostgreSQL server of your own where databases may be made, for --deep. Prefer the variable
@@ -210,9 +212,9 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         Action::Show { id } => {
             report::show(&place, catalog.find(id).map_err(catalog_failure)?, format)
         }
-        Action::Verify { id, identity, .. } => {
+        Action::Verify { id, deep, identity, .. } => {
             let catalog = catalog.with_keys(Keys { recipients: Vec::new(), identity });
-            run_verify(&catalog, &*store, id, format)
+            run_verify(&catalog, &*store, id, deep, format)
         }
         Action::Pin { id } => {
             report::pinned(set_pin(&catalog, id, Pin::Pinned).map_err(catalog_failure)?, format)
@@ -288,6 +290,7 @@ fn run_verify(
     catalog: &Catalog,
     store: &dyn Store,
     id: Option<BackupId>,
+    deep: bool,
     format: Format,
 ) -> Result<Outcome, Failure> {
     let (ids, broken) = match id {
@@ -302,7 +305,7 @@ fn run_verify(
     for id in ids {
         let mut progress = |progress| shown.update(progress);
         let hooks = &mut RehearsalHooks { progress: &mut progress, check: &mut |_| Ok(()) };
-        checked.push(Checked::new(id, verify(catalog, store, id, hooks)));
+        checked.push(Checked::new(id, verify(catalog, store, id, deep.then_some(hooks))));
     }
     drop(shown);
     report::verified(catalog.environment(), checked, format)

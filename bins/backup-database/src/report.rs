@@ -304,6 +304,9 @@ pub(crate) fn verified(
             None if how == Some(Method::Reported) => {
                 writeln!(text, "{id}  verified as far as Heroku says: it was not downloaded")
             }
+            None if how == Some(Method::RestoredDump) => {
+                writeln!(text, "{id}  verified by restoring it into a scratch database")
+            }
             None => writeln!(text, "{id}  verified"),
             Some(problem) => writeln!(text, "{id}  BAD: {}", one_line(&problem)),
         };

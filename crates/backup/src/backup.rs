@@ -149,8 +149,8 @@ pub fn capture(
     Ok(manifest)
 }
 
-/// Checks a backup again and notes in its manifest what came out. Where it has to be restored for that, it is restored where
-/// nobody else looks, on the server of `store`, and `look` can see more of it there.
+/// Checks a backup again, all of its bytes, and notes in its manifest what came out. With `rehearsal` one that is no database
+/// itself is also restored where nobody else looks, on the server of `store`, and can be looked at there.
 ///
 /// An encrypted one without an identity to look into it is only compared with what was captured; one that was found to be bad
 /// is not good again by that.
@@ -163,15 +163,18 @@ pub fn verify(
     catalog: &Catalog,
     store: &dyn Store,
     id: BackupId,
-    hooks: &mut RehearsalHooks<'_>,
+    rehearsal: Option<&mut RehearsalHooks<'_>>,
 ) -> Result<Manifest, VerifyError> {
     let backup = catalog.find(id)?;
-    let result = match check(catalog, store, &backup) {
-        Ok(checked) => rehearse(catalog, store, &backup, &checked, hooks),
-        Err(VerifyError::Unseal(UnsealError::NoIdentity { .. })) if backup.verified.is_some() => {
+    let result = match (check(catalog, store, &backup), rehearsal) {
+        (Ok(checked), Some(hooks)) => rehearse(catalog, store, &backup, &checked, hooks),
+        (Ok(_), None) => Ok(backup.system.method()),
+        (Err(VerifyError::Unseal(UnsealError::NoIdentity { .. })), _)
+            if backup.verified.is_some() =>
+        {
             Ok(Method::Digest)
         }
-        Err(error) => Err(error),
+        (Err(error), _) => Err(error),
     };
     let verified = match &result {
         Ok(how) => Some(Verified { when: now(), how: *how }),

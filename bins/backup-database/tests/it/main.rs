@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod heroku;
+mod postgres;
 
 use std::path::PathBuf;
 
@@ -20,7 +21,11 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let db = TestDatabase::stamped(Dialect::Sqlite, EnvironmentName::Staging);
+        Self::with(Dialect::Sqlite)
+    }
+
+    fn with(dialect: Dialect) -> Self {
+        let db = TestDatabase::stamped(dialect, EnvironmentName::Staging);
         fixture::user(&mut db.connection(), "alice");
         Self { project: TestProject::new(), db }
     }
@@ -139,6 +144,7 @@ fn help_shows_the_commands_and_examples() {
       backup-database --env staging capture
       backup-database --env staging list
       backup-database --env staging verify b003
+      backup-database --env production verify --deep
       backup-database --env production capture --encrypt-to age1…
       backup-database --env production verify --identity ~/.config/omnitool/backup.key
       backup-database --env production pin b003

@@ -5,6 +5,7 @@
 mod checks;
 mod heroku;
 mod kill;
+mod postgres;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 

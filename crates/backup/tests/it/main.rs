@@ -48,7 +48,7 @@ impl Site {
 
     fn verify(&self, id: BackupId) -> Result<Manifest, VerifyError> {
         let hooks = &mut RehearsalHooks { progress: &mut |_| (), check: &mut |_| Ok(()) };
-        verify(&self.catalog, &*self.store, id, hooks)
+        verify(&self.catalog, &*self.store, id, Some(hooks))
     }
 
     fn plan(&self, wanted: &Wanted) -> Result<RollbackPlan, PlanRollbackError> {

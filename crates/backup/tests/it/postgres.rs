@@ -67,7 +67,7 @@ impl Site {
 
     pub(crate) fn verify(&self, id: BackupId) -> Result<Manifest, VerifyError> {
         let hooks = &mut RehearsalHooks { progress: &mut |_| (), check: &mut |_| Ok(()) };
-        verify(&self.catalog, &*self.store, id, hooks)
+        verify(&self.catalog, &*self.store, id, Some(hooks))
     }
 
     pub(crate) fn plan(&self, wanted: &Wanted) -> Result<RollbackPlan, PlanRollbackError> {
@@ -184,7 +184,7 @@ fn a_backup_is_rehearsed_in_a_scratch_database_that_goes_away() {
             Ok(())
         },
     };
-    let backup = verify(&site.catalog, &*site.store, id, hooks).unwrap();
+    let backup = verify(&site.catalog, &*site.store, id, Some(hooks)).unwrap();
     assert_eq!(backup.verified.unwrap().how, Method::RestoredDump);
     let [(url, names)] = &seen[..] else { panic!("{seen:?}") };
     assert!(url.to_string().contains("omnitool_scratch_"), "{url}");
@@ -196,7 +196,7 @@ fn a_backup_is_rehearsed_in_a_scratch_database_that_goes_away() {
         progress: &mut |_| (),
         check: &mut |_| Err("two users are one".to_owned()),
     };
-    let error = verify(&site.catalog, &*site.store, id, hooks).unwrap_err();
+    let error = verify(&site.catalog, &*site.store, id, Some(hooks)).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "the backup b001 fails its checks: two users are one");
     assert_eq!(site.catalog.find(id).unwrap().verified, None);
@@ -359,7 +359,7 @@ fn nothing_that_was_ever_committed_is_lost_by_a_rollback_with_writers() {
                 Ok(())
             },
         };
-        verify(&site.catalog, &*site.store, id, hooks).unwrap();
+        verify(&site.catalog, &*site.store, id, Some(hooks)).unwrap();
     }
     let lost: Vec<&String> = committed.difference(&found).collect();
     assert_eq!(lost, Vec::<&String>::new());

@@ -259,3 +259,54 @@ fn a_role_that_may_not_make_databases_is_told_the_command_that_lets_it() {
     : the role `[LIVE]_weak` does not own the database `[LIVE]`; use the role `omnitool`, or a superuser allows it with: GRANT "omnitool" TO "[LIVE]_weak"
     "#);
 }
+
+#[test]
+fn a_session_that_our_role_may_not_end_stops_the_restore_and_is_named() {
+    let site = Site::new();
+    let mut server = site.server();
+    let role = format!("{}_owner", site.name());
+    let database = format!("{}_owned", site.name());
+    execute(&mut server, &format!("CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'weak'"));
+    execute(&mut server, &format!("CREATE DATABASE {database} OWNER {role} TEMPLATE template0"));
+    let url = site.db.url().expose().replacen(
+        "omnitool:password-of-the-test-server",
+        &format!("{role}:weak"),
+        1,
+    );
+    let (base, _) = url.rsplit_once('/').unwrap();
+    let url: DatabaseUrl = format!("{base}/{database}").parse().unwrap();
+    let mut conn = open(&url, Mode::Write).unwrap();
+    omnitool_database::migration::migrate(&mut conn).unwrap();
+    omnitool_database::stamp::write(&mut conn, EnvironmentName::Local).unwrap();
+    fixture::user(&mut conn, "alice");
+    let catalog = Catalog::new(&site.elsewhere("owned"), EnvironmentName::Local);
+    let store = for_url(&url).unwrap();
+    capture(&catalog, &*store, Kind::Manual, None, &mut |_| ()).unwrap();
+    fixture::user(&mut conn, "bob");
+    let before = omnitool_testing::dump(&mut conn);
+    // A superuser's session, as a maintenance job has one.
+    let mut superuser =
+        open(&crate::postgres::with_database(site.db.url(), &database), Mode::Write).unwrap();
+    let now = chrono::Utc::now();
+    let plan = omnitool_backup::RollbackPlan::new(&catalog, &*store, &Wanted::Latest, now).unwrap();
+    let error = plan.apply(&catalog, &*store, &mut |_| Ok(()), &mut |_| ()).unwrap_err();
+    let text = chain(&site, &error);
+    let expected = "sessions of other roles stay connected to the database `[LIVE]_owned`, and the role \
+                    `[LIVE]_owner` may not end them: process ";
+    assert!(text.contains(expected), "{text}");
+    // It goes on, and so does everybody who connects now; what was begun is gone.
+    assert!(diesel::RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut superuser).is_ok());
+    assert_eq!(omnitool_testing::dump(&mut open(&url, Mode::Write).unwrap()), before);
+    let like = format!(
+        "SELECT datname::text AS line FROM pg_database WHERE datname LIKE '{database}\\_%'"
+    );
+    assert_eq!(load(&mut server, &like), Vec::<String>::new());
+
+    drop(superuser);
+    plan.apply(&catalog, &*store, &mut |_| Ok(()), &mut |_| ()).unwrap();
+    for old in store.old_databases().unwrap() {
+        store.drop_old(&old).unwrap();
+    }
+    execute(&mut server, &format!("DROP DATABASE {database} WITH (FORCE)"));
+    execute(&mut server, &format!("DROP ROLE {role}"));
+}

@@ -56,7 +56,7 @@ impl Sealed {
 
 fn check(sealed: &Sealed, catalog: &Catalog, id: BackupId) -> Result<Manifest, VerifyError> {
     let hooks = &mut RehearsalHooks { progress: &mut |_| (), check: &mut |_| Ok(()) };
-    verify(catalog, &*sealed.site.store, id, hooks)
+    verify(catalog, &*sealed.site.store, id, Some(hooks))
 }
 
 #[test]

@@ -60,6 +60,17 @@ pub(crate) enum RunError {
     Failed { program: &'static str, status: std::process::ExitStatus, message: String },
 }
 
+impl RunError {
+    /// Whether a server says that its disk is full, which is no fault of what it was given.
+    pub(super) fn is_about_room(&self) -> bool {
+        let Self::Failed { message, .. } = self else { return false };
+        // A server that speaks another language is not understood; the backup then gets the blame.
+        ["No space left on device", "could not extend file", "Disk quota exceeded"]
+            .iter()
+            .any(|text| message.contains(text))
+    }
+}
+
 fn looked_in(folder: Option<&Path>) -> String {
     match folder {
         Some(folder) => format!(" (looked in {})", folder.display()),

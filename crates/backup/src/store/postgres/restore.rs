@@ -214,7 +214,7 @@ impl<'a> Restore<'a> {
         pg_restore(self.store, &mut self.server, file, name, is_foreign, progress).map_err(
             |error| match error {
                 // What it says is about the backup, as far as anybody can tell.
-                ServerError::Run(error @ RunError::Failed { .. }) => {
+                ServerError::Run(error @ RunError::Failed { .. }) if !error.is_about_room() => {
                     RestoreError::Unfit { label: label.to_owned(), problem: error.to_string() }
                 }
                 error => self.failed(error),
