@@ -11,7 +11,7 @@ use clap::Parser;
 use omnitool_cli::{Failure, Format, Outcome, Program, Target, TargetArgs, print, print_json};
 use omnitool_database::{
     AnyConnection, Mode,
-    migration::{self, Migrations, Options},
+    migration::{self, Applied, Migrations, Options},
     open, stamp,
 };
 use omnitool_environment::EnvironmentName;
@@ -81,6 +81,10 @@ struct Args {
     /// Print the SQL that would run, also with --down and --redo, and run nothing
     #[arg(long, conflicts_with_all = ["status", "adopt"])]
     sql: bool,
+
+    /// Say how long each statement of a migration took, what it locked, and for how long
+    #[arg(long, conflicts_with_all = ["status", "sql", "down"])]
+    locks: bool,
 
     /// Take a migration's changed text for the one that was applied (repeat for several)
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["status", "sql"])]
@@ -186,8 +190,15 @@ fn migrate(
     args: &Args,
 ) -> Result<Migrated, Failure> {
     let migrations = Migrations::embedded(conn.dialect())?;
-    let applied =
-        migration::migrate_with(conn, &migrations, &args.options()).map_err(failure::of_migrate)?;
+    let options = args.options();
+    let applied = if args.locks {
+        migration::migrate_watched(conn, &migrations, &options)
+    } else {
+        let plain = |name| Applied { name, statements: Vec::new() };
+        migration::migrate_with(conn, &migrations, &options)
+            .map(|names| names.into_iter().map(plain).collect())
+    };
+    let applied = applied.map_err(failure::of_migrate)?;
     // Again, since another one may have stamped it while this one waited.
     let environment = environment(conn, target.environment)?;
     let stamped = stamp::read(conn)?.is_none();

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use omnitool_cli::Failure;
 use omnitool_database::{
     AnyConnection,
-    migration::{self, LedgerRow, Reversal, Status},
+    migration::{self, Applied, LedgerRow, Reversal, Status},
     stamp,
 };
 use omnitool_environment::EnvironmentName;
@@ -37,6 +37,29 @@ impl fmt::Display for Adopted {
     }
 }
 
+/// A statement of a migration, where somebody wants to know.
+#[derive(Serialize)]
+struct Statement {
+    migration: String,
+    sql: String,
+    duration_ms: u128,
+    /// What it locked of what others use.
+    locks: Vec<String>,
+    /// Until the migration's end.
+    held_ms: u128,
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { migration: _, sql, duration_ms, locks, held_ms } = self;
+        write!(f, "  {duration_ms} ms  {sql}")?;
+        match locks.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\n    held for {held_ms} ms: {}", locks.join(", ")),
+        }
+    }
+}
+
 /// What was migrated.
 #[derive(Serialize)]
 pub(crate) struct Migrated {
@@ -47,6 +70,9 @@ pub(crate) struct Migrated {
     schema_version: String,
     reverted: Vec<String>,
     applied: Vec<String>,
+    /// With --locks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    statements: Vec<Statement>,
     stamped: bool,
     tools: SyncPlan,
 }
@@ -54,11 +80,22 @@ pub(crate) struct Migrated {
 impl Migrated {
     pub(crate) fn new(
         environment: EnvironmentName,
-        applied: Vec<String>,
+        migrations: Vec<Applied>,
         schema_version: String,
         stamped: bool,
         tools: SyncPlan,
     ) -> Self {
+        let (mut applied, mut statements) = (Vec::new(), Vec::new());
+        for Applied { name, statements: watched } in migrations {
+            statements.extend(watched.into_iter().map(|statement| Statement {
+                migration: name.clone(),
+                sql: statement.sql,
+                duration_ms: statement.duration.as_millis(),
+                locks: statement.locks,
+                held_ms: statement.held.as_millis(),
+            }));
+            applied.push(name);
+        }
         let migrations = match applied.len() {
             0 => "no pending migrations".to_owned(),
             1 => "1 migration applied".to_owned(),
@@ -72,6 +109,7 @@ impl Migrated {
             schema_version,
             reverted: vec![],
             applied,
+            statements,
             stamped,
             tools,
         }
@@ -92,6 +130,7 @@ impl fmt::Display for Migrated {
             schema_version,
             reverted,
             applied,
+            statements,
             stamped,
             tools,
         } = self;
@@ -100,6 +139,9 @@ impl fmt::Display for Migrated {
         }
         for name in applied {
             writeln!(f, "Applied migration: {name}")?;
+            for statement in statements.iter().filter(|one| one.migration == *name) {
+                writeln!(f, "{statement}")?;
+            }
         }
         if applied.is_empty() {
             writeln!(f, "No pending migrations; the schema is {schema_version}.")?;

@@ -14,6 +14,7 @@ mod reversal;
 mod run;
 mod script;
 mod source;
+mod watch;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use self::{
     reversal::{Loss, PlanReversalError, Reversal},
     script::{newest_sql, pending_sql, revert_sql},
     source::{Migration, Migrations},
+    watch::{Applied, WatchedStatement},
 };
 use crate::{AnyConnection, Dialect};
 
@@ -319,6 +321,29 @@ pub fn migrate_with(
     migrations: &Migrations,
     options: &Options,
 ) -> Result<Vec<String>, MigrateError> {
+    let applied = apply_pending(conn, migrations, options, || None)?;
+    Ok(applied.into_iter().map(|applied| applied.name).collect())
+}
+
+/// As [`migrate_with`], statement by statement on PostgreSQL, and says what each one did: for a rehearsal.
+///
+/// # Errors
+///
+/// As [`migrate_with`].
+pub fn migrate_watched(
+    conn: &mut AnyConnection,
+    migrations: &Migrations,
+    options: &Options,
+) -> Result<Vec<Applied>, MigrateError> {
+    apply_pending(conn, migrations, options, || Some(watch::Watch::default()))
+}
+
+fn apply_pending(
+    conn: &mut AnyConnection,
+    migrations: &Migrations,
+    options: &Options,
+    watch: impl Fn() -> Option<watch::Watch>,
+) -> Result<Vec<Applied>, MigrateError> {
     let pending = status_with(conn, migrations)?.pending;
     let affected = migrations.iter().filter(|m| pending.iter().any(|name| name == m.name));
     exclusively(conn, affected, options, |conn| {
@@ -333,12 +358,14 @@ pub fn migrate_with(
         conn.setup()?;
         let mut durations = ledger::Durations::new();
         ledger::complete(conn, migrations, &durations, &options.applied_by)?;
+        let mut applied = Vec::new();
         for migration in migrations.iter() {
             if status.pending.iter().any(|name| name == migration.name) {
-                run::apply(conn, migration, migrations, &mut durations, options)?;
+                let run = run::Run { migration, options, watch: watch() };
+                applied.push(run.apply(conn, migrations, &mut durations)?);
             }
         }
-        Ok(status.pending)
+        Ok(applied)
     })
 }
 

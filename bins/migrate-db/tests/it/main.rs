@@ -113,6 +113,19 @@ fn a_changed_migration_is_refused_with_how_to_accept_it(db: TestDatabase) {
     migrate_db(&project, &db, &[]).success();
 }
 
+fn what_a_statement_locks_is_said_where_somebody_asks(db: TestDatabase) {
+    let project = TestProject::new();
+    // Up to the one that adds a column to users.
+    let newest = 1 + newer_than_the_phone_number(db.dialect());
+    migration::revert(&mut db.connection(), newest).unwrap();
+    let said = migrate_db(&project, &db, &["--locks"]).success();
+    let lock = match db.dialect() {
+        Dialect::Sqlite => " ms: write lock on the database\n",
+        Dialect::Postgres => " ms: AccessExclusiveLock on users\n",
+    };
+    assert!(said.contains("    held for ") && said.contains(lock), "{said}");
+}
+
 fn sql_is_printed_and_not_run(db: TestDatabase) {
     let project = TestProject::new();
     let db = TestDatabase::empty(db.dialect());
@@ -198,6 +211,7 @@ on_both_databases!(
     status_shows_what_is_pending_and_changes_nothing,
     status_names_what_differs_from_what_the_migrations_make,
     a_changed_migration_is_refused_with_how_to_accept_it,
+    what_a_statement_locks_is_said_where_somebody_asks,
     sql_is_printed_and_not_run,
     a_database_of_a_newer_build_is_refused,
     a_database_of_a_newer_build_can_be_left_as_it_is,

@@ -15,35 +15,50 @@ use diesel::{
 };
 use diesel_migrations::MigrationHarness as _;
 
-use super::{MigrateError, Migration, Migrations, Options, ledger, source};
+use super::{Applied, MigrateError, Migration, Migrations, Options, ledger, source, watch::Watch};
 use crate::{AnyConnection, Dialect, MultiBackend, transaction::is_lock_timeout};
 
-/// Applies `migration`, and notes it in the same transaction.
-pub(super) fn apply(
-    conn: &mut AnyConnection,
-    migration: &Migration,
-    migrations: &Migrations,
-    durations: &mut ledger::Durations,
-    options: &Options,
-) -> Result<(), MigrateError> {
-    let step = Step { migration, sql: migration.up, options };
-    let result = step.patiently(conn, |conn, step| {
-        let started = Instant::now();
-        if step.needs_no_transaction(conn) {
-            ledger::begin(conn, migration, &options.applied_by)?;
-            step.run(conn)?;
-            return conn.transaction(|conn| {
+/// A migration that is about to be applied.
+pub(super) struct Run<'a> {
+    pub(super) migration: &'a Migration,
+    pub(super) options: &'a Options,
+    pub(super) watch: Option<Watch>,
+}
+
+impl Run<'_> {
+    /// Applies it, and notes it in the same transaction.
+    pub(super) fn apply(
+        self,
+        conn: &mut AnyConnection,
+        migrations: &Migrations,
+        durations: &mut ledger::Durations,
+    ) -> Result<Applied, MigrateError> {
+        let Self { migration, options, watch } = self;
+        let step = Step { migration, sql: migration.up, options, watch };
+        let result = step.patiently(conn, |conn, step| {
+            let started = Instant::now();
+            if step.needs_no_transaction(conn) {
+                ledger::begin(conn, migration, &options.applied_by)?;
+                step.run(conn)?;
+                return conn.transaction(|conn| {
+                    durations.insert(migration.version(), started.elapsed());
+                    ledger::record(conn, migration, migrations, durations, &options.applied_by)
+                });
+            }
+            conn.transaction(|conn| {
+                step.run(conn)?;
                 durations.insert(migration.version(), started.elapsed());
                 ledger::record(conn, migration, migrations, durations, &options.applied_by)
-            });
+            })
+        });
+        let name = migration.name.to_owned();
+        match result {
+            Ok(()) => {
+                Ok(Applied { name, statements: step.watch.map(Watch::end).unwrap_or_default() })
+            }
+            Err(source) => Err(MigrateError::Apply { name, source }),
         }
-        conn.transaction(|conn| {
-            step.run(conn)?;
-            durations.insert(migration.version(), started.elapsed());
-            ledger::record(conn, migration, migrations, durations, &options.applied_by)
-        })
-    });
-    result.map_err(|source| MigrateError::Apply { name: migration.name.to_owned(), source })
+    }
 }
 
 /// Undoes `migration`, and forgets it in the same transaction.
@@ -52,7 +67,7 @@ pub(super) fn revert(
     migration: &Migration,
     options: &Options,
 ) -> Result<(), MigrateError> {
-    let step = Step { migration, sql: migration.down, options };
+    let step = Step { migration, sql: migration.down, options, watch: None };
     let result = step.patiently(conn, |conn, step| {
         if step.needs_no_transaction(conn) {
             step.revert(conn)?;
@@ -71,6 +86,7 @@ struct Step<'a> {
     migration: &'a Migration,
     sql: &'a str,
     options: &'a Options,
+    watch: Option<Watch>,
 }
 
 impl Step<'_> {
@@ -131,7 +147,20 @@ impl Step<'_> {
             set_timeout(conn, "lock_timeout", patience.lock_timeout, Scope::Transaction)?;
             set_timeout(conn, "statement_timeout", patience.statement_timeout, Scope::Transaction)?;
         }
-        conn.batch_execute(self.sql)
+        // A trigger of SQLite has semicolons of its own, so that its migrations stay whole.
+        let statements = match conn.dialect() {
+            Dialect::Postgres if self.watch.is_some() => source::statements(self.sql),
+            _ => vec![self.sql],
+        };
+        self.run_each(conn, &statements)
+    }
+
+    fn run_each(&self, conn: &mut AnyConnection, statements: &[&str]) -> QueryResult<()> {
+        let run = |conn: &mut AnyConnection, sql: &str| conn.batch_execute(sql);
+        match &self.watch {
+            Some(watch) => watch.run(conn, statements, run),
+            None => statements.iter().try_for_each(|sql| run(conn, sql)),
+        }
     }
 
     /// One by one: PostgreSQL makes several that are sent together one transaction.
@@ -139,8 +168,7 @@ impl Step<'_> {
         // Such statements take their time and keep nobody waiting meanwhile; what they wait for are old transactions.
         set_timeout(conn, "lock_timeout", self.options.lock_wait, Scope::Session)?;
         set_timeout(conn, "statement_timeout", Duration::ZERO, Scope::Session)?;
-        let result =
-            source::statements(self.sql).into_iter().try_for_each(|sql| conn.batch_execute(sql));
+        let result = self.run_each(conn, &source::statements(self.sql));
         let reset = conn.batch_execute("RESET lock_timeout; RESET statement_timeout");
         result.and(reset)
     }

@@ -10,8 +10,8 @@ use diesel::{RunQueryDsl as _, connection::SimpleConnection as _};
 use omnitool_database::{
     AnyConnection, Dialect, Mode,
     migration::{
-        MigrateError, Migration, Migrations, Options, Patience, migrate_with, revert_with,
-        status_with,
+        MigrateError, Migration, Migrations, Options, Patience, migrate_watched, migrate_with,
+        revert_with, status_with,
     },
     open,
 };
@@ -271,4 +271,44 @@ fn on_a_full_disk_a_server_undoes_the_migration_and_what_fits_can_follow() {
     migrate_with(&mut conn, &migrations, &Options::default()).unwrap();
     assert!(has(&mut conn, "large"));
     assert_eq!(status_with(&mut conn, &migrations).unwrap().pending, Vec::<String>::new());
+}
+
+#[test]
+fn who_watches_learns_what_each_statement_locks_and_for_how_long() {
+    const LOCKS: Migration = Migration {
+        name: "2999-01-01-000004_locks",
+        up: "-- Both are used by the app.\nALTER TABLE users ADD COLUMN test_note TEXT;\n\
+             UPDATE tools SET description = 'a; b';\n\
+             CREATE TABLE test_new (id BIGINT); ALTER TABLE test_new ADD COLUMN more TEXT;",
+        down: "DROP TABLE test_new",
+        run_in_transaction: true,
+    };
+    let db = TestDatabase::migrated(Dialect::Postgres);
+    let migrations = with(Dialect::Postgres, &[LOCKS]);
+    let applied = migrate_watched(&mut db.connection(), &migrations, &Options::default()).unwrap();
+    let [migration] = &applied[..] else { panic!("{applied:?}") };
+    assert_eq!(migration.name, LOCKS.name);
+    let said: Vec<String> = migration
+        .statements
+        .iter()
+        .map(|statement| format!("{}: {}", statement.sql, statement.locks.join(", ")))
+        .collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    ALTER TABLE users ADD COLUMN test_note TEXT: AccessExclusiveLock on users
+    UPDATE tools SET description = 'a; b': RowExclusiveLock on tools
+    CREATE TABLE test_new (id BIGINT): 
+    ALTER TABLE test_new ADD COLUMN more TEXT: 
+    ");
+    let whole: Duration = migration.statements.iter().map(|statement| statement.duration).sum();
+    assert_eq!(migration.statements[0].held, whole, "until the end of the migration");
+    assert_eq!(migration.statements[2].held, Duration::ZERO);
+
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let migrations = with(Dialect::Sqlite, &[GOOD]);
+    let applied = migrate_watched(&mut db.connection(), &migrations, &Options::default()).unwrap();
+    assert_eq!(applied[0].statements[0].locks, ["write lock on the database"]);
+    assert_eq!(
+        migrate_watched(&mut db.connection(), &migrations, &Options::default()).unwrap(),
+        []
+    );
 }

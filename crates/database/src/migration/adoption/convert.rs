@@ -40,7 +40,8 @@ pub(super) fn convert(
         if conn.dialect() == Dialect::Postgres && !migration.run_in_transaction {
             break;
         }
-        run::apply(conn, migration, migrations, &mut durations, options)?;
+        let run = run::Run { migration, options, watch: None };
+        run.apply(conn, migrations, &mut durations)?;
     }
     let none = BTreeMap::new();
     let columns = |table: &str| found.get(table).unwrap_or(&none);
