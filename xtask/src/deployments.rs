@@ -37,7 +37,7 @@ enum Action {
     List,
     /// One run with its steps; also one that is running
     Show {
-        /// The run, or how its id begins
+        /// The run, how its id begins, `newest`, or `newest~N` for the Nth before it
         run: String,
 
         /// Write its page, as it is beside its journal, to this file
@@ -46,7 +46,7 @@ enum Action {
     },
     /// How two runs differ
     Diff {
-        /// The run to compare with
+        /// The run to compare with, named as for `show`
         one: String,
         /// The other run
         other: String,
@@ -173,7 +173,10 @@ fn load(project: &Project, only: Option<EnvironmentName>) -> Result<Listing, Fai
 
 fn find<'a>(listing: &'a Listing, wanted: &str) -> Result<&'a Shown, Failure> {
     let begins = || listing.runs.iter().filter(|run| run.record.run.starts_with(wanted));
-    let exact = listing.runs.iter().find(|run| run.record.run == wanted);
+    let exact = match counted_back(wanted) {
+        Some(number) => listing.runs.get(number),
+        None => listing.runs.iter().find(|run| run.record.run == wanted),
+    };
     let hint = "see them: cargo xtask deployments";
     match (exact, begins().count()) {
         (Some(run), _) => Ok(run),
@@ -185,6 +188,14 @@ fn find<'a>(listing: &'a Listing, wanted: &str) -> Result<&'a Shown, Failure> {
             let run = wanted.to_owned();
             Err(Failure::refused(FindError::Ambiguous { run, count }).hint(hint))
         }
+    }
+}
+
+/// How many runs before the newest one `newest` or `newest~N` names.
+fn counted_back(wanted: &str) -> Option<usize> {
+    match wanted.strip_prefix("newest")? {
+        "" => Some(0),
+        rest => rest.strip_prefix('~')?.parse().ok(),
     }
 }
 

@@ -12,10 +12,10 @@ use fs_err as fs;
 use omnitool_cli::{Failure, Outcome, print, write_atomically};
 use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    Aftermath, Home, LocalPlatform, Plan, RehearsalOptions, RunReport, Site, StepOutcome,
-    StepReport, Task,
+    AccessFact, AccessFactKind, Aftermath, CheckOutcome, Contradiction, Home, LocalPlatform, Plan,
+    RehearsalOptions, RunReport, Site, StepOutcome, StepReport, Task,
 };
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     deploy::{
@@ -29,6 +29,9 @@ use crate::{
 
 /// Names an empty PostgreSQL database to rehearse in, where production's is one. A variable, since it may hold a password.
 const SCRATCH_URL: &str = "OMNITOOL_REHEARSAL_DATABASE_URL";
+
+/// How many lines of each kind are printed.
+const SHOWN: usize = 20;
 
 /// The flags of `cargo xtask rehearse`.
 #[derive(Args, Debug)]
@@ -146,6 +149,7 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
 
     let file = environment.join("rehearsals").join(format!("{}.json", ran.id));
     write_report(&file, &artifact, &ran)?;
+    let found = found(&ran.aftermath.documents);
     let Ran { report: RunReport { failure, duration, steps }, places, .. } = ran;
     let took = seconds(duration);
     let text = match &failure {
@@ -154,7 +158,7 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
     };
     let warned = steps.iter().filter(|step| matches!(step.outcome, StepOutcome::Warned { .. }));
     print(&format!(
-        "{}  {:<10} {}\n  {:<10} {}\n{places}",
+        "{found}{}  {:<10} {}\n  {:<10} {}\n{places}",
         heading(&text),
         "findings",
         warned.count() + usize::from(failure.is_some()),
@@ -162,6 +166,99 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
         project.shown(&file)
     ))?;
     failure.map_or(Ok(Outcome::Done), |failure| Err(stopped(Task::Rehearsal, failure)))
+}
+
+/// The parts of the programs' answers that are printed; all of them are in the report.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    statements: Vec<Statement>,
+    status: String,
+    additions: Vec<AccessFact>,
+    contradictions: Vec<Contradiction>,
+    #[serde(deserialize_with = "checks")]
+    checks: Vec<Check>,
+}
+
+/// A statement of a migration.
+#[derive(Deserialize)]
+struct Statement {
+    sql: String,
+    locks: Vec<String>,
+    held_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct Check {
+    name: String,
+    outcome: CheckOutcome,
+    message: String,
+}
+
+/// Programs may answer with checks of another kind.
+fn checks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Check>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// What the migrations lock, what changes of who may use what, and what the checks found.
+fn found(documents: &[(&'static str, serde_json::Value)]) -> String {
+    let (mut locks, mut access, mut findings) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, document) in documents {
+        let Ok(found) = Found::deserialize(document) else { continue };
+        for Statement { sql, locks: taken, held_ms } in found.statements {
+            locks.extend(
+                taken.iter().map(|lock| format!("{lock}, held for {held_ms} ms by: {sql}")),
+            );
+        }
+        // A dry run's; the import itself does what its plan said.
+        if found.status == "pending" {
+            access.extend(found.additions.iter().map(|fact| format!("+ {}", fact_text(fact))));
+            access.extend(found.contradictions.iter().map(|one| {
+                format!("! {} is against the file; {}", fact_text(&one.fact), one.command)
+            }));
+        }
+        let bad =
+            |check: &Check| !matches!(check.outcome, CheckOutcome::Passed | CheckOutcome::Skipped);
+        findings.extend(
+            found.checks.into_iter().filter(bad).map(|check| {
+                format!("{} {}: {}", check.name, check.outcome.as_str(), check.message)
+            }),
+        );
+    }
+    let parts = [
+        ("What the migrations lock", locks),
+        ("What changes of who may use what", access),
+        ("What the checks found", findings),
+    ];
+    parts.into_iter().map(|(title, lines)| listed(title, &lines)).collect()
+}
+
+fn fact_text(AccessFact { tool, user, fact }: &AccessFact) -> String {
+    let user = user.as_deref().unwrap_or_default();
+    match fact {
+        AccessFactKind::Grant => format!("{tool}: {user} granted"),
+        AccessFactKind::Wildcard => format!("{tool}: for everyone"),
+        AccessFactKind::Exclusion => format!("{tool}: {user} excluded"),
+    }
+}
+
+/// The first of `lines` below a heading; nothing where there are none.
+fn listed(title: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut text = heading(title);
+    for line in lines.iter().take(SHOWN) {
+        // Names come from files and databases of others.
+        let line: String =
+            line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        text.push_str(&format!("  {line}\n"));
+    }
+    if lines.len() > SHOWN {
+        text.push_str(&format!("  and {} more, in the report\n", lines.len() - SHOWN));
+    }
+    text
 }
 
 /// The artifact that a deployment to production would release.

@@ -113,6 +113,14 @@ impl Site {
         }
     }
 
+    /// The same, saying what each statement locks and for how long.
+    #[must_use]
+    pub fn migrate_watched(&self, place: Place) -> ProgramCall {
+        let mut call = self.migrate(place);
+        call.arguments.push("--locks".to_owned());
+        call
+    }
+
     /// Whether the programs at `place` can migrate the database; nothing is changed.
     #[must_use]
     pub fn check_schema(&self, place: Place) -> ProgramCall {

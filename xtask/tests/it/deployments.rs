@@ -40,6 +40,11 @@ fn runs_are_listed_shown_and_compared() {
     assert!(text.contains("release\n  - 0001\n  + 0002\n"), "{text}");
     assert!(!text.contains("environment\n"), "{text}");
 
+    let named = |run: &str| stdout(&project.xtask(&["deployments", "show", run]));
+    assert_eq!((named("newest"), named("newest~1")), (named(ids[0]), named(ids[1])));
+    let output = project.xtask(&["deployments", "show", "newest~2"]);
+    assert!(stderr(&output).contains("there is no run newest~2"), "{}", stderr(&output));
+
     let output = project.xtask(&["deployments", "show", "nope", "--format", "json"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains(r#""kind": "refused""#), "{}", stdout(&output));

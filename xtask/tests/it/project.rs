@@ -81,12 +81,34 @@ impl Project {
         let (port, production_port) = (free_port(), free_port());
         let variables = Vec::new();
         let project = Self { programs, port, production_port, folder, variables };
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
-        for file in ["tools.toml", "tool_access_exports/local_tool_access.json"] {
-            project.write(&format!("data/{file}"), &fs::read_to_string(data.join(file)).unwrap());
-        }
+        project.write_shipped_data();
         project.write_environments();
         project
+    }
+
+    /// A project with this working copy's data, whose programs are scripts that run the real ones: they are packed faster
+    /// than programs with debugging symbols.
+    pub(crate) fn with_stand_ins() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = folder.path().join("programs");
+        let (port, production_port) = (free_port(), free_port());
+        let variables = Vec::new();
+        let project = Self { programs, port, production_port, folder, variables };
+        for program in omnitool_pipeline::PROGRAMS {
+            let real = Path::new(XTASK).with_file_name(program);
+            assert!(real.is_file(), "run `cargo build --workspace --bins` first");
+            project.program(program, &format!("exec {} \"$@\"", real.display()));
+        }
+        project.write_shipped_data();
+        project.write_environments();
+        project
+    }
+
+    fn write_shipped_data(&self) {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
+        for file in ["tools.toml", "tool_access_exports/local_tool_access.json"] {
+            self.write(&format!("data/{file}"), &fs::read_to_string(data.join(file)).unwrap());
+        }
     }
 
     fn write_environments(&self) {
@@ -186,6 +208,11 @@ impl Project {
         let needed =
             ["backup-database", "import-tool-access", "migrate-db", "omnitool", "smoke-tests"];
         needed.iter().all(|program| self.programs.join(program).is_file())
+    }
+
+    /// Runs `cargo xtask` with these arguments and variables.
+    pub(crate) fn xtask_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        self.command(arguments).envs(variables.iter().copied()).output().unwrap()
     }
 
     /// Runs `cargo xtask` with these arguments.

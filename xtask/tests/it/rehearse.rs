@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use crate::project::{Project, stderr, stdout};
+use crate::project::{Project, answer, stderr, stdout};
 
 /// A project with a release on production, and another one that passed staging.
 fn ready() -> Project {
@@ -12,6 +12,26 @@ fn ready() -> Project {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     }
     project.write("data/tools.toml", "another tool");
+    let watched = r#"{"summary":"1 migration applied","statements":[
+        {"migration":"1_phone","sql":"ALTER TABLE users ADD COLUMN phone TEXT","duration_ms":3,"held_ms":5,"locks":["AccessExclusiveLock on users"]},
+        {"migration":"1_phone","sql":"SELECT 1","duration_ms":2,"held_ms":0,"locks":[]}]}"#;
+    project.migrate(&format!(
+        "touch \"${{DATABASE_URL#sqlite:}}\"\ncase \"$*\" in *--locks*) echo '{}';; *) {};; esac",
+        watched.replace('\n', " "),
+        answer("1 migration applied")
+    ));
+    let planned = r#"{"summary":"would add 1 grant","status":"pending","additions":[{"tool":"Invoice Generator","user":"alice","fact":"grant"}],
+        "contradictions":[{"tool":"Payroll","user":"bob","fact":"grant","command":"import-tool-access --mode sync"}]}"#;
+    project.program(
+        "import-tool-access",
+        &format!(
+            "case \"$*\" in *--dry-run*) echo '{}';; *) {};; esac",
+            planned.replace('\n', " "),
+            answer("1 fact added")
+        ),
+    );
+    let checked = r#"{"summary":"8 checks: 7 passed, 1 warned","checks":[{"id":"defaults","name":"Default tools","outcome":"warned","message":"bob has none"}]}"#;
+    project.program("verify-migration", &format!("echo '{checked}'"));
     project.commit("Add a tool");
     let output = project.deploy(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -33,15 +53,26 @@ fn production_needs_a_rehearsal_of_this_artifact_on_the_newest_backup() {
     done  build            N.N s  artifact HASH as it is, N.N MB, commit HASH
     done  backup           N.N s  the newest backup is b001, of 2026-01-01 00:00:00 UTC
     done  restore          N.N s  restored b001
-    done  migrate          N.N s  N migrations applied
+    done  migrate          N.N s  N migration applied
                                   N applied, 0 pending
     done  sync-tools       N.N s  nothing to change
-    done  plan-access      N.N s  N facts added
-    done  import-access    N.N s  N facts added
-    done  verify           N.N s  N of N checks passed
+    done  plan-access      N.N s  would add N grant
+    done  import-access    N.N s  N fact added
+    warn  verify           N.N s  N checks: N passed, N warned
+                                  defaults: bob has none
+
+    What the migrations lock
+      AccessExclusiveLock on users, held for N ms by: ALTER TABLE users ADD COLUMN phone TEXT
+
+    What changes of who may use what
+      + Invoice Generator: alice granted
+      ! Payroll: bob granted is against the file; import-tool-access --mode sync
+
+    What the checks found
+      Default tools warned: bob has none
 
     The rehearsal went well, in N.N s
-      findings   0
+      findings   N
       report     .omnitool/production/rehearsals/RUN.json
 
     Where to look

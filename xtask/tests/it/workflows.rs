@@ -141,6 +141,13 @@ fn nothing_of_a_pull_request_is_executed_with_a_token_that_writes() {
 }
 
 #[test]
+fn what_the_browser_has_shown_is_kept() {
+    let ci = &workflows()["ci.yml"].1.jobs["ci"];
+    let kept: Vec<_> = ci.steps.iter().filter_map(|step| step.with.get("path")).collect();
+    assert_eq!(kept, ["target/screenshots"]);
+}
+
+#[test]
 fn who_decides_about_data_is_asked() {
     let owners = fs::read_to_string(root().join(".github/CODEOWNERS")).unwrap();
     for path in ["/data/", "/.github/", "/.ci/"] {

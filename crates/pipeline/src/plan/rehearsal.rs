@@ -56,9 +56,9 @@ impl Plan {
             step(StepId::Restore, "make a scratch database from the newest backup", restore),
             step(
                 StepId::Migrate,
-                "migrate it, and say how long each migration took",
+                "migrate it, and say how long each statement took and what it locked",
                 Todo::Run(vec![
-                    Action::Program(kept(scratch.migrate(there))),
+                    Action::Program(kept(scratch.migrate_watched(there))),
                     Action::Program(kept(scratch.check_schema(there))),
                 ]),
             ),
