@@ -456,14 +456,25 @@ impl Chrome {
         BASE64_STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 
+    /// The page as it is printed: a PDF.
+    pub(crate) async fn print(&self) -> Vec<u8> {
+        let answer = self.command("print", Some(json!({ "background": true }))).await;
+        BASE64_STANDARD.decode(answer.as_str().unwrap()).unwrap()
+    }
+
     /// Keeps a picture of the page for people to look at.
     pub(crate) async fn keep_screenshot(&self, name: &str) {
+        self.keep(&format!("{name}.png"), &self.screenshot().await);
+    }
+
+    /// Keeps something for people to look at.
+    pub(crate) fn keep(&self, name: &str, content: &[u8]) {
         let folder = match std::env::var_os("OMNITOOL_SCREENSHOTS") {
             Some(folder) if !folder.is_empty() => PathBuf::from(folder),
             _ => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots"),
         };
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{name}.png")), self.screenshot().await).unwrap();
+        std::fs::write(folder.join(name), content).unwrap();
     }
 
     /// What the browser has complained of since the last call: scripts, the page's policy, missing files.

@@ -12,6 +12,7 @@ mod dashboard;
 mod driver;
 mod matrix;
 mod pages;
+mod report;
 mod scenario;
 
 use std::path::PathBuf;
