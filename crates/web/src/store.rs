@@ -7,7 +7,7 @@ use diesel::{
     select,
 };
 use omnitool_database::{
-    AnyConnection,
+    AnyConnection, on,
     schema::{user_session, users},
 };
 
@@ -72,14 +72,14 @@ pub(crate) fn find_viewer(
     token_sha256: &str,
     now: NaiveDateTime,
 ) -> QueryResult<Option<ViewerRow>> {
-    user_session::table
+    let query = user_session::table
         .inner_join(users::table)
         .filter(user_session::token_sha256.eq(token_sha256))
         .filter(user_session::expires_at.gt(now))
         .filter(users::is_active)
-        .select((users::id, users::username, users::is_admin))
-        .first(conn)
-        .optional()
+        .select((users::id, users::username, users::is_admin));
+    // Every request begins with this one.
+    on!(conn, c => query.first(c)).optional()
 }
 
 pub(crate) fn insert_session(

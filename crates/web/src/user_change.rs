@@ -81,6 +81,10 @@ impl ActionName {
 
     /// The action that takes back what the history calls `change`, if there is one.
     pub(crate) fn opposite_of(change: &str) -> Option<Self> {
+        // Whoever was made stays in the history, and may not log in any more.
+        if change == "create" {
+            return Some(Self::Deactivate);
+        }
         match Self::ALL.into_iter().find(|action| action.as_str() == change)? {
             Self::Activate => Some(Self::Deactivate),
             Self::Deactivate => Some(Self::Activate),
@@ -277,6 +281,6 @@ mod tests {
                 assert_eq!(ActionName::opposite_of(back.as_str()), Some(action));
             }
         }
-        assert_eq!(ActionName::opposite_of("create"), None);
+        assert_eq!(ActionName::opposite_of("create"), Some(ActionName::Deactivate));
     }
 }

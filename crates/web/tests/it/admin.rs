@@ -88,6 +88,13 @@ fn a_user_is_shown_then_made_and_can_log_in(db: TestDatabase) {
         .unwrap();
     assert_eq!(events(&db, carol), [("root".to_owned(), "create".to_owned(), None)]);
 
+    let page = root.get(&format!("/admin/users/{carol}"));
+    assert!(page.body.contains("aria-label=\"Undo: made, carol\""), "{}", page.body);
+    let path = format!("/admin/users/{carol}/change");
+    let (_, undone) = root.change(&path, &[("action", "deactivate"), ("value", "")]);
+    assert_eq!(undone.status, 303);
+    assert_eq!(app.visitor().log_in("carol", &password).status, 401);
+
     let again = root.send("/admin/users/new", &[("username", "carol"), ("confirmed", "yes")]);
     assert_eq!(again.status, 422);
     assert!(again.body.contains("There already is a user `carol`."), "{}", again.body);
