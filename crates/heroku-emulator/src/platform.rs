@@ -500,6 +500,7 @@ fn dynos(shared: &Arc<Shared>, request: &Request, app: &str, rest: &[&str]) -> A
             };
             let variables = body["env"].as_object().into_iter().flatten();
             let plan = Plan {
+                id: uuid(),
                 app: app.to_owned(),
                 process_type: body["type"].as_str().unwrap_or("run").to_owned(),
                 command: command.to_owned(),

@@ -27,6 +27,8 @@ const LIVES: Duration = Duration::from_secs(2);
 
 /// What a dyno runs.
 pub(crate) struct Plan {
+    /// The dyno.
+    pub(crate) id: String,
     pub(crate) app: String,
     pub(crate) process_type: String,
     pub(crate) command: String,
@@ -105,7 +107,7 @@ impl Shared {
             let attach_url =
                 plan.attach.then(|| format!("rendezvous://localhost:{}/{secret}", console.port()));
             app.dynos.push(Dyno {
-                id: uuid(),
+                id: plan.id.clone(),
                 name: name.clone(),
                 process_type: plan.process_type.clone(),
                 command: plan.command.clone(),
@@ -153,6 +155,21 @@ impl Shared {
         }
     }
 
+    /// Says that a dyno's process runs; returns whether there still is such a dyno.
+    fn note_start(&self, plan: &Plan, process: u32) -> bool {
+        let mut world = self.world();
+        let dyno = world
+            .app_mut(&plan.app)
+            .and_then(|app| app.dynos.iter_mut().find(|dyno| dyno.id == plan.id));
+        let Some(dyno) = dyno.filter(|_| !self.has_ended()) else { return false };
+        // A process that answers visitors is up once it can.
+        if dyno.port.is_none() {
+            dyno.state = "up";
+        }
+        dyno.process = Some(process);
+        true
+    }
+
     /// Runs a dyno's command to its end.
     fn run_dyno(
         &self,
@@ -168,16 +185,9 @@ impl Shared {
         let mut child =
             spawn(&folder, &resolve(self, &plan.app, release, &plan.command), &variables)?;
         let id = child.id();
-        if let Some(found) = self
-            .world()
-            .app_mut(&plan.app)
-            .and_then(|app| app.dynos.iter_mut().find(|found| found.name == dyno))
-        {
-            // A process that answers visitors is up once it can.
-            if found.port.is_none() {
-                found.state = "up";
-            }
-            found.process = Some(id);
+        if !self.note_start(plan, id) {
+            // It was stopped before it had begun.
+            kill_group(id);
         }
         let limit = kill.map(Duration::from_millis).or(plan.time_to_live.map(Duration::from_secs));
         if let Some(limit) = limit {
@@ -214,6 +224,7 @@ impl Shared {
         command: &str,
     ) -> bool {
         let plan = Plan {
+            id: uuid(),
             app: app.to_owned(),
             process_type: "release".to_owned(),
             command: command.to_owned(),
@@ -228,7 +239,7 @@ impl Shared {
             app.next_dyno += 1;
             let name = format!("release.{}", 1000 + app.next_dyno);
             app.dynos.push(Dyno {
-                id: uuid(),
+                id: plan.id.clone(),
                 name: name.clone(),
                 process_type: "release".to_owned(),
                 command: command.to_owned(),
@@ -292,10 +303,10 @@ impl Shared {
         command: &str,
     ) {
         let name = format!("{process_type}.{number}");
-        let port = free_port();
+        let (id, port) = (uuid(), free_port());
         if let Some(app) = self.world().app_mut(app) {
             app.dynos.push(Dyno {
-                id: uuid(),
+                id: id.clone(),
                 name: name.clone(),
                 process_type: process_type.to_owned(),
                 command: command.to_owned(),
@@ -309,6 +320,7 @@ impl Shared {
             });
         }
         let plan = Plan {
+            id,
             app: app.to_owned(),
             process_type: process_type.to_owned(),
             command: command.to_owned(),
