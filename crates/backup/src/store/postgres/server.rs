@@ -308,13 +308,16 @@ impl Facts {
             self;
         let literal = super::target::literal;
         let mut clauses = format!(
-            " OWNER {} ENCODING{} LC_COLLATE{} LC_CTYPE{} TABLESPACE {}",
+            " OWNER {} ENCODING{} LC_COLLATE{} LC_CTYPE{}",
             quoted(owner),
             literal(encoding),
             literal(collate),
             literal(ctype),
-            quoted(tablespace)
         );
+        // Naming the default one asks for a right that only superusers have.
+        if tablespace != "pg_default" {
+            clauses += &format!(" TABLESPACE {}", quoted(tablespace));
+        }
         let locale = locale.as_deref().unwrap_or_default();
         match provider.as_deref() {
             Some("c") => clauses += " LOCALE_PROVIDER libc",
