@@ -148,15 +148,16 @@ impl PostgresStore {
         read_snapshot(conn, |conn| {
             let Snapshot { snapshot } =
                 diesel::sql_query("SELECT pg_export_snapshot() AS snapshot").get_result(conn)?;
-            programs
+            let rows = programs
                 .pg_dump()
                 // A file as its output can be sought in, so that a restore with several jobs finds its parts.
                 .arg("--format=custom")
                 .arg(format!("--snapshot={snapshot}"))
                 .connect(target::for_programs(&self.url, &self.database))
                 .stdout(file)
-                .run(&mut progress)?;
-            Ok(count_rows(conn)?)
+                // pg_dump waits for its own compression most of the time; the server is free meanwhile.
+                .run_beside(|| count_rows(conn), &mut progress)?;
+            Ok(rows?)
         })
     }
 }

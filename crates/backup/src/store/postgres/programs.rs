@@ -164,11 +164,21 @@ impl Program {
 
     /// Runs it to its end and calls `tick` again and again meanwhile.
     pub(super) fn run(self, tick: &mut dyn FnMut()) -> Result<(), RunError> {
+        self.run_beside(|| (), tick)
+    }
+
+    /// Runs it to its end and does `work` meanwhile, before it calls `tick` again and again.
+    pub(super) fn run_beside<T>(
+        self,
+        work: impl FnOnce() -> T,
+        tick: &mut dyn FnMut(),
+    ) -> Result<T, RunError> {
         self.run_with(|_, ended| {
+            let done = work();
             while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
                 tick();
             }
-            Ok(())
+            Ok(done)
         })
     }
 
@@ -184,10 +194,10 @@ impl Program {
         })
     }
 
-    fn run_with(
+    fn run_with<T>(
         mut self,
-        body: impl FnOnce(Option<ChildStdout>, mpsc::Receiver<()>) -> io::Result<()>,
-    ) -> Result<(), RunError> {
+        body: impl FnOnce(Option<ChildStdout>, mpsc::Receiver<()>) -> io::Result<T>,
+    ) -> Result<T, RunError> {
         let program = self.name;
         let read = |source| RunError::Read { program, source };
         let child = self
@@ -203,18 +213,12 @@ impl Program {
             drop(ending);
             text
         });
-        let result = body(stdout, ended).map_err(read);
-        let status = match &result {
-            // It closed its stderr, or stdout, and ends.
-            Ok(()) => running.0.wait().map_err(read)?,
-            Err(_) => {
-                drop(running);
-                return result;
-            }
-        };
+        let done = body(stdout, ended).map_err(read)?;
+        // It closed its stderr, or stdout, and ends.
+        let status = running.0.wait().map_err(read)?;
         let said = said.join().unwrap_or_default();
         if status.success() {
-            return Ok(());
+            return Ok(done);
         }
         Err(RunError::Failed { program, status, message: message(program, &said) })
     }
