@@ -29,8 +29,8 @@ pub use self::{
         leftovers,
     },
     rollback::{
-        HerokuRollback, HerokuRollbackCause, HerokuRollbackError, HerokuRollbackHooks,
-        HerokuRollbackPlan, HerokuRolledBack, PlanHerokuRollbackError, Stage,
+        AskedRestore, HerokuRollback, HerokuRollbackCause, HerokuRollbackError,
+        HerokuRollbackHooks, HerokuRollbackPlan, HerokuRolledBack, PlanHerokuRollbackError, Stage,
     },
 };
 use crate::{

@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use diesel::prelude::*;
+use chrono::Utc;
+use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_backup::{
-    Kind, StoreOptions,
-    heroku::{HerokuBackups, Look},
+    BackupId, Kind, StoreOptions, Wanted,
+    heroku::{HerokuBackups, HerokuRollbackHooks, HerokuRollbackPlan, HerokuRolledBack, Look},
 };
 use omnitool_database::schema::users;
 use omnitool_environment::EnvironmentName;
@@ -106,6 +107,30 @@ impl Site {
         let new = NewRelease::Slug { slug: &slug.id, description: script };
         let release = heroku.create_release(self.app, new).unwrap();
         heroku.wait_for_release(self.app, &release.id, Duration::from_secs(20)).unwrap();
+    }
+
+    /// What a rollback to this backup would be.
+    fn plan(&self, backups: &HerokuBackups, id: u32) -> HerokuRollbackPlan {
+        let wanted = Wanted::Backup(BackupId::new(id));
+        HerokuRollbackPlan::new(backups, &wanted, Look::Download, Utc::now(), &mut |_| ()).unwrap()
+    }
+
+    /// Applies a plan whose database nobody checks.
+    fn apply(plan: &HerokuRollbackPlan, backups: &HerokuBackups) -> HerokuRolledBack {
+        let hooks = &mut HerokuRollbackHooks { progress: &mut |_| (), check: &mut |_| Ok(()) };
+        plan.apply(backups, Look::Report, hooks).unwrap()
+    }
+
+    /// Begins a rollback to `b001` and kills it when Heroku was asked to restore.
+    fn kill_when_it_restores(&self) {
+        let mut command = self.world.command(&self.arguments(&["--backup", "b001"]));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while self.world.count("POST", "/restores") == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it restored");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// The names of all backups and restores, oldest first.
@@ -216,6 +241,57 @@ fn what_was_there_can_be_put_back_after_a_restore_that_failed() {
 }
 
 #[test]
+fn a_half_restored_database_is_never_put_on_line_nor_backed_up_as_what_was_there() {
+    let site = Site::staging();
+    site.world.fault(FaultKind::FailRestore, "", "", 1);
+    site.failure(&[]);
+    // Another backup is chosen, and Heroku refuses before it is asked to restore.
+    site.world.fault(FaultKind::Status(403), "PATCH", "/apps/", 1);
+    let failed = site.failure(&["--undo"]);
+    assert!(failed.contains("the database may hold a part of the backup"), "{failed}");
+    assert!(site.is_in_maintenance());
+    site.success(&["--undo"]);
+    assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003", "r004"]);
+}
+
+#[test]
+fn another_backup_is_restored_when_the_restore_before_it_has_ended() {
+    let site = Site::staging();
+    let backups = site.backups();
+    backups.capture(Kind::Manual, None, Look::Download, &mut |_| ()).unwrap();
+    fixture::user(&mut site.world.connect(site.addon), "carol");
+    // From before the other rollback has begun: what that one has done is read again under the lock.
+    let plan = site.plan(&backups, 2);
+    let mut conn = site.world.connect(site.addon);
+    conn.batch_execute("BEGIN; SELECT id FROM users").unwrap();
+    site.kill_when_it_restores();
+    let before = site.world.emulator.requests().len();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The first restore goes on as long as somebody reads the table.
+            let looks = || {
+                let requests = site.world.emulator.requests();
+                let new = requests.iter().skip(before);
+                new.filter(|request| request.contains("/transfers/")).count()
+            };
+            while looks() < 3 && site.world.count("POST", "/restores") == 1 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(site.world.count("POST", "/restores"), 1);
+            conn.batch_execute("ROLLBACK").unwrap();
+        });
+        let done = Site::apply(&plan, &backups);
+        assert_eq!(done.safety_backup, Some(BackupId::new(3)));
+    });
+    assert_eq!(
+        (site.users(), site.is_in_maintenance()),
+        (vec!["alice".into(), "bob".into()], false)
+    );
+    assert_eq!(site.transfers(), ["b001", "b002", "b003", "r004", "r005"]);
+}
+
+#[test]
 fn trouble_of_heroku_s_is_waited_out_and_what_it_refuses_is_named() {
     let site = Site::staging();
     for (kind, method, path) in [
@@ -252,14 +328,7 @@ fn a_restore_whose_end_was_not_seen_is_not_begun_again() {
     let site = Site::staging();
     // The look at the backup, the safety backup and its end are read; then nothing any more.
     site.world.fault(FaultKind::LoseAnswer, "POST", "/restores", 1);
-    let mut command = site.world.command(&site.arguments(&[]));
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while site.world.count("POST", "/restores") == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it restored");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    site.kill_when_it_restores();
     assert!(site.is_in_maintenance());
     site.success(&[]);
     assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));

@@ -71,8 +71,18 @@ pub struct HerokuRollback {
     pub safety_backup: Option<BackupId>,
     /// Whether the app was in maintenance mode before it.
     pub was_in_maintenance: bool,
-    /// The newest number before Heroku was asked to restore; the restore has a higher one.
-    pub before_restore: Option<u64>,
+    /// What Heroku was asked to restore last.
+    pub asked: Option<AskedRestore>,
+}
+
+/// A restore that Heroku was asked for, whether or not an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedRestore {
+    /// The backup.
+    pub backup: BackupId,
+    /// The newest number before; the restore has a higher one.
+    pub after: u64,
 }
 
 /// What a rollback has done.
@@ -300,14 +310,14 @@ impl HerokuRollbackPlan {
             Err(TryLockError::Error(error)) => return Err(failed(error).into()),
         }
         let target = self.backup.id;
-        let state = match &self.interrupted {
-            Some(earlier) if earlier.target == target => earlier.clone(),
-            // What is there now may be a part of what that one restored, which is not worth a backup.
+        // Another run may have begun, or come to its end, since the plan was made.
+        let state = match read(backups)? {
+            Some(earlier) if earlier.target == target => earlier,
+            // What is there now may be a part of what that one restored: not worth a backup, and nothing to serve.
             Some(earlier) => HerokuRollback {
                 target,
-                stage: earlier.stage.min(Stage::Saved),
-                before_restore: None,
-                ..earlier.clone()
+                stage: earlier.stage.min(Stage::Restoring),
+                ..earlier
             },
             None => HerokuRollback {
                 app: self.app.clone(),
@@ -315,7 +325,7 @@ impl HerokuRollbackPlan {
                 stage: Stage::Begun,
                 safety_backup: None,
                 was_in_maintenance: backups.heroku.app(&self.app)?.maintenance,
-                before_restore: None,
+                asked: None,
             },
         };
         let run = Run { plan: self, backups, state };
@@ -348,6 +358,9 @@ impl Run<'_> {
     ) -> Result<HerokuRolledBack, HerokuRollbackCause> {
         let heroku = &self.backups.heroku;
         heroku.set_maintenance(&self.state.app, true)?;
+        if self.state.stage < Stage::Restored {
+            self.wait_for_others(hooks.progress)?;
+        }
         if self.state.stage == Stage::Begun {
             let safety = self.backups.capture(Kind::BeforeRollback, None, look, hooks.progress);
             self.state.safety_backup = Some(safety.map_err(HerokuRollbackCause::Safety)?.id);
@@ -382,26 +395,56 @@ impl Run<'_> {
             progress(Progress { step: Step::Replace, done, total });
         };
         let transfers = heroku.transfers(&database.billing_app)?;
-        if let Some(before) = self.state.before_restore {
-            let earlier = transfers.iter().find(|transfer| {
-                let is_it = transfer.num > before && transfer.kind() == TransferKind::Restore;
-                is_it && (transfer.is_success() || !transfer.is_finished())
-            });
-            if let Some(earlier) = earlier {
-                let restored =
-                    heroku.wait_for_transfer(&database.billing_app, earlier, LIMIT, &mut see)?;
-                warn(&restored);
-                return Ok(());
-            }
+        let earlier = transfers.iter().find(|transfer| {
+            self.is_ours(transfer) && (transfer.is_success() || !transfer.is_finished())
+        });
+        if let Some(earlier) = earlier {
+            warn(&heroku.wait_for_transfer(&database.billing_app, earlier, LIMIT, &mut see)?);
+            return Ok(());
         }
-        self.state.before_restore = transfers.iter().map(|transfer| transfer.num).max();
+        self.state.asked = Some(AskedRestore {
+            backup: self.state.target,
+            after: transfers.iter().map(|transfer| transfer.num).max().unwrap_or(0),
+        });
         self.state.stage = Stage::Restoring;
-        write_json(&file(self.backups), &self.state)?;
+        self.write()?;
         let address = self.plan.transfer.to_url.clone().ok_or_else(|| HerokuError::Unusable {
             what: self.plan.target.label.clone(),
             kind: "backup with an address",
         })?;
         warn(&heroku.restore(database, &address, LIMIT, &mut see)?);
+        Ok(())
+    }
+
+    /// Whether it is the restore that this rollback, or the one that it goes on with, has asked for.
+    fn is_ours(&self, transfer: &Transfer) -> bool {
+        let is_restore = transfer.kind() == TransferKind::Restore;
+        is_restore
+            && self.state.asked.is_some_and(|asked| {
+                asked.backup == self.state.target && transfer.num > asked.after
+            })
+    }
+
+    /// Waits until nothing else is being restored, be it well or not: two restores at once would mix.
+    fn wait_for_others(
+        &self,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), HerokuRollbackCause> {
+        let HerokuBackups { heroku, database, .. } = self.backups;
+        let mut see = |now: &Transfer| {
+            let (done, total) = (now.processed_bytes, now.source_bytes);
+            progress(Progress { step: Step::Replace, done, total });
+        };
+        for other in heroku.transfers(&database.billing_app)? {
+            let is_restore = other.kind() == TransferKind::Restore;
+            if !is_restore || other.is_finished() || self.is_ours(&other) {
+                continue;
+            }
+            match heroku.wait_for_transfer(&database.billing_app, &other, LIMIT, &mut see) {
+                Ok(_) | Err(HerokuError::Failed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 
