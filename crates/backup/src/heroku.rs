@@ -19,7 +19,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, Settings, Transfer, TransferKind};
 
-use self::record::Records;
+use self::record::{Record, Records};
 pub use self::{
     error::HerokuBackupError,
     record::HerokuRecordError,
@@ -141,7 +141,7 @@ impl HerokuBackups {
         for transfer in transfers.iter().rev().filter(|transfer| is_backup(transfer)) {
             let id = id_of(transfer);
             match problem(transfer) {
-                None => listing.backups.push(self.describe(transfer, &transfers)?),
+                None => listing.backups.push(self.record_of(transfer, &transfers)?.backup),
                 Some(problem) => listing.broken.push(BrokenBackup { id, problem }),
             }
         }
@@ -161,26 +161,30 @@ impl HerokuBackups {
         &self,
         id: BackupId,
     ) -> Result<(Manifest, Transfer), HerokuBackupError> {
+        self.find_record(id).map(|(record, transfer)| (record.backup, transfer))
+    }
+
+    fn find_record(&self, id: BackupId) -> Result<(Record, Transfer), HerokuBackupError> {
         let transfers = self.transfers()?;
         let found = transfers.iter().find(|transfer| is_backup(transfer) && id_of(transfer) == id);
         let Some(transfer) = found else {
             return Err(HerokuBackupError::NotFound { id, app: self.app.clone() });
         };
         match problem(transfer) {
-            None => Ok((self.describe(transfer, &transfers)?, transfer.clone())),
+            None => Ok((self.record_of(transfer, &transfers)?, transfer.clone())),
             Some(problem) => Err(HerokuBackupError::Unfit { id, problem }),
         }
     }
 
     /// What is recorded about a good backup, else what follows from Heroku's list.
-    fn describe(
+    fn record_of(
         &self,
         transfer: &Transfer,
         all: &[Transfer],
-    ) -> Result<Manifest, HerokuRecordError> {
+    ) -> Result<Record, HerokuRecordError> {
         let id = id_of(transfer);
         if let Some(mut recorded) = self.records.find(id, transfer)? {
-            recorded.size = transfer.processed_bytes;
+            recorded.backup.size = transfer.processed_bytes;
             return Ok(recorded);
         }
         // Nobody takes a backup right before a restore but for safety.
@@ -190,7 +194,7 @@ impl HerokuBackups {
         let mut backup = self.new_manifest(transfer, kind, None);
         let when = transfer.finished_at.as_deref().and_then(time).unwrap_or(backup.created_at);
         backup.verified = Some(Verified { when, how: Method::Reported });
-        Ok(backup)
+        Ok(Record::new(transfer, backup, false))
     }
 
     fn new_manifest(&self, transfer: &Transfer, kind: Kind, release: Option<&str>) -> Manifest {
@@ -229,21 +233,21 @@ impl HerokuBackups {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Manifest, HerokuBackupError> {
         let begun = self.heroku.begin_capture(&self.database)?;
-        let mut backup = self.new_manifest(&begun, kind, release);
-        let id = backup.id;
+        let mut record = Record::new(&begun, self.new_manifest(&begun, kind, release), true);
+        let id = record.backup.id;
         // First of all: should this end here, it is known why it was taken.
-        self.records.write(&begun, &backup)?;
+        self.records.write(&record)?;
         let finish = || -> Result<Manifest, HerokuBackupError> {
             let taken = self.heroku.finish_capture(&self.database, &begun, LIMIT, &mut |now| {
                 let (done, total) = (now.processed_bytes, now.source_bytes);
                 progress(Progress { step: Step::Copy, done, total });
             })?;
-            backup.size = taken.processed_bytes;
+            record.backup.size = taken.processed_bytes;
             let hooks = &mut RehearsalHooks { progress, check: &mut |_| Ok(()) };
-            let seen = self.look(&backup, look, hooks)?;
-            note(&mut backup, &seen);
-            self.records.write(&begun, &backup)?;
-            Ok(backup)
+            let seen = self.look(&record.backup, look, hooks)?;
+            note(&mut record.backup, &seen);
+            self.records.write(&record)?;
+            Ok(record.backup)
         };
         finish().map_err(|source| HerokuBackupError::Begun { id, source: Box::new(source) })
     }
@@ -260,15 +264,15 @@ impl HerokuBackups {
         look: Look<'_>,
         hooks: &mut RehearsalHooks<'_>,
     ) -> Result<Manifest, HerokuBackupError> {
-        let (mut backup, transfer) = self.find_both(id)?;
-        let seen = self.look(&backup, look, hooks);
+        let (mut record, _) = self.find_record(id)?;
+        let seen = self.look(&record.backup, look, hooks);
         match &seen {
-            Ok(seen) => note(&mut backup, seen),
-            Err(error) if error.is_about_the_backup() => backup.verified = None,
+            Ok(seen) => note(&mut record.backup, seen),
+            Err(error) if error.is_about_the_backup() => record.backup.verified = None,
             Err(_) => {}
         }
-        self.records.write(&transfer, &backup)?;
-        seen.map(|_| backup)
+        self.records.write(&record)?;
+        seen.map(|_| record.backup)
     }
 
     /// Looks at a backup that Heroku says is good.
@@ -346,13 +350,13 @@ impl HerokuBackups {
     ///
     /// Fails where there is none or the record cannot be written.
     pub fn set_pin(&self, id: BackupId, pin: Pin) -> Result<Manifest, HerokuBackupError> {
-        let (mut backup, transfer) = self.find_both(id)?;
-        backup.pinned = pin == Pin::Pinned;
-        self.records.write(&transfer, &backup)?;
-        Ok(backup)
+        let (mut record, _) = self.find_record(id)?;
+        record.backup.pinned = pin == Pin::Pinned;
+        self.records.write(&record)?;
+        Ok(record.backup)
     }
 
-    /// Decides which backups go. Those of which this machine has no record stay, since they may be pinned elsewhere; and
+    /// Decides which backups go. Those that were not taken on this machine stay, since they may be pinned elsewhere; and
     /// no more are kept than Heroku keeps by itself, so that it is not Heroku that chooses.
     ///
     /// # Errors
@@ -367,11 +371,13 @@ impl HerokuBackups {
         let mut stays = Vec::new();
         for id in std::mem::take(&mut plan.remove) {
             let transfer = transfers.iter().find(|transfer| id_of(transfer) == id);
-            let is_recorded = match transfer {
-                Some(transfer) => self.records.find(id, transfer)?.is_some(),
+            let is_ours = match transfer {
+                Some(transfer) => {
+                    self.records.find(id, transfer)?.is_some_and(|record| record.taken_here)
+                }
                 None => false,
             };
-            if is_recorded { plan.remove.push(id) } else { stays.push(id) }
+            if is_ours { plan.remove.push(id) } else { stays.push(id) }
         }
         plan.keep.extend(stays.into_iter().map(|id| Kept { id, why: Reason::Unrecorded }));
         plan.keep.sort_by_key(|kept| kept.id);

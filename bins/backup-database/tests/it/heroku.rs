@@ -188,6 +188,23 @@ fn pruning_keeps_what_is_pinned_what_others_took_and_the_newest() {
 }
 
 #[test]
+fn a_look_at_a_backup_that_was_taken_elsewhere_does_not_let_it_be_pruned() {
+    let world = world();
+    for _ in 0..2 {
+        world.run(&staging(&["capture", "--no-download"])).success();
+    }
+    // As on another machine, on which the backup is pinned.
+    std::fs::remove_file(world.project.path().join("data/backups/staging/heroku/b001.json"))
+        .unwrap();
+    world.run(&staging(&["verify"])).success();
+    world.run(&staging(&["pin", "b001"])).success();
+    world.run(&staging(&["unpin", "b001"])).success();
+    let kept = world.run(&staging(&["prune", "--keep", "1"])).success();
+    assert!(kept.contains("b001 (taken elsewhere)"), "{kept}");
+    assert_eq!(ids(&world.json(&staging(&["list"]))["backups"]), ["b001", "b002"]);
+}
+
+#[test]
 fn no_more_are_kept_than_the_plan_keeps_so_that_heroku_does_not_choose() {
     let world = World::new(crate::PROGRAM, "heroku-postgresql:essential-0");
     for _ in 0..3 {

@@ -43,14 +43,30 @@ pub(super) struct Records {
     folder: PathBuf,
 }
 
+/// What is known about a backup.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+pub(super) struct Record {
     format: String,
     version: u32,
     /// Numbers begin anew with an app that was made anew; this does not.
     uuid: String,
-    backup: Manifest,
+    /// Whether it was taken on this machine: of another one, nobody here knows whether it is pinned there.
+    #[serde(default)]
+    pub(super) taken_here: bool,
+    pub(super) backup: Manifest,
+}
+
+impl Record {
+    pub(super) fn new(transfer: &Transfer, backup: Manifest, taken_here: bool) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            uuid: transfer.uuid.clone(),
+            taken_here,
+            backup,
+        }
+    }
 }
 
 impl Records {
@@ -66,31 +82,20 @@ impl Records {
         self.folder.join(format!("{id}.json"))
     }
 
-    /// What is known about a backup here; nothing where it was taken elsewhere.
+    /// What is known about a backup here; nothing where it was neither taken nor looked at.
     pub(super) fn find(
         &self,
         id: BackupId,
         transfer: &Transfer,
-    ) -> Result<Option<Manifest>, HerokuRecordError> {
+    ) -> Result<Option<Record>, HerokuRecordError> {
         let record: Option<Record> = read_json(&self.file(id))?;
         Ok(record
             .filter(|record| record.format == FORMAT && record.version == VERSION)
-            .filter(|record| record.uuid == transfer.uuid && record.backup.id == id)
-            .map(|record| record.backup))
+            .filter(|record| record.uuid == transfer.uuid && record.backup.id == id))
     }
 
-    pub(super) fn write(
-        &self,
-        transfer: &Transfer,
-        backup: &Manifest,
-    ) -> Result<(), HerokuRecordError> {
-        let record = Record {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            uuid: transfer.uuid.clone(),
-            backup: backup.clone(),
-        };
-        write_json(&self.file(backup.id), &record)
+    pub(super) fn write(&self, record: &Record) -> Result<(), HerokuRecordError> {
+        write_json(&self.file(record.backup.id), record)
     }
 
     pub(super) fn remove(&self, id: BackupId) -> Result<(), HerokuRecordError> {
