@@ -19,7 +19,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, Settings, Transfer, TransferKind};
 
-use self::record::{Record, Records};
+use self::record::{Problem, Record, Records};
 pub use self::{
     error::HerokuBackupError,
     record::HerokuRecordError,
@@ -66,6 +66,16 @@ pub enum Look<'a> {
     Download,
     /// And restored into a scratch database on the server of this one.
     Scratch(&'a dyn Store),
+}
+
+impl Look<'_> {
+    const fn method(self) -> Method {
+        match self {
+            Self::Report => Method::Reported,
+            Self::Download => System::Postgres.method(),
+            Self::Scratch(_) => System::Postgres.rehearsed(),
+        }
+    }
 }
 
 /// A backup that was looked at: what is in it where it was read, and its file as long as the value lives.
@@ -154,14 +164,19 @@ impl HerokuBackups {
     ///
     /// Fails where there is none, or Heroku says that it is no good.
     pub fn find(&self, id: BackupId) -> Result<Manifest, HerokuBackupError> {
-        self.find_both(id).map(|(backup, _)| backup)
+        self.find_record(id).map(|(record, _)| record.backup)
     }
 
+    /// One backup that nothing is known against.
     pub(crate) fn find_both(
         &self,
         id: BackupId,
     ) -> Result<(Manifest, Transfer), HerokuBackupError> {
-        self.find_record(id).map(|(record, transfer)| (record.backup, transfer))
+        let (record, transfer) = self.find_record(id)?;
+        match record.problem {
+            None => Ok((record.backup, transfer)),
+            Some(Problem { what, .. }) => Err(HerokuBackupError::Unfit { id, problem: what }),
+        }
     }
 
     fn find_record(&self, id: BackupId) -> Result<(Record, Transfer), HerokuBackupError> {
@@ -244,10 +259,10 @@ impl HerokuBackups {
             })?;
             record.backup.size = taken.processed_bytes;
             let hooks = &mut RehearsalHooks { progress, check: &mut |_| Ok(()) };
-            let seen = self.look(&record.backup, look, hooks)?;
-            note(&mut record.backup, &seen);
+            let seen = self.look(&record.backup, look, hooks);
+            record.note(seen.as_ref());
             self.records.write(&record)?;
-            Ok(record.backup)
+            seen.map(|_| record.backup)
         };
         finish().map_err(|source| HerokuBackupError::Begun { id, source: Box::new(source) })
     }
@@ -257,7 +272,7 @@ impl HerokuBackups {
     /// # Errors
     ///
     /// Fails where it is not what it was, or no good: it then no longer counts as verified. One that only cannot be looked at
-    /// keeps what is known about it.
+    /// keeps what is known about it, and so does one that a deeper look than this one found to be no good.
     pub fn verify(
         &self,
         id: BackupId,
@@ -265,12 +280,11 @@ impl HerokuBackups {
         hooks: &mut RehearsalHooks<'_>,
     ) -> Result<Manifest, HerokuBackupError> {
         let (mut record, _) = self.find_record(id)?;
-        let seen = self.look(&record.backup, look, hooks);
-        match &seen {
-            Ok(seen) => note(&mut record.backup, seen),
-            Err(error) if error.is_about_the_backup() => record.backup.verified = None,
-            Err(_) => {}
+        if let Some(problem) = record.problem_beyond(look.method()) {
+            return Err(HerokuBackupError::Unfit { id, problem: problem.what.clone() });
         }
+        let seen = self.look(&record.backup, look, hooks);
+        record.note(seen.as_ref());
         self.records.write(&record)?;
         seen.map(|_| record.backup)
     }
@@ -300,7 +314,6 @@ impl HerokuBackups {
         if let Some(stamped) = contents.stamp.filter(|stamp| *stamp != self.environment) {
             return Err(HerokuBackupError::Stamp { id, stamped, wanted: self.environment });
         }
-        let mut how = System::Postgres.method();
         if let Look::Scratch(server) = look {
             let request = RestoreRequest {
                 label: &id.to_string(),
@@ -313,9 +326,8 @@ impl HerokuBackups {
             server
                 .rehearse(&request, hooks)
                 .map_err(|source| HerokuBackupError::Rehearse { id, source: Box::new(source) })?;
-            how = System::Postgres.rehearsed();
         }
-        Ok(Seen { contents: Some(contents), sha256, how, _file: Some(file) })
+        Ok(Seen { contents: Some(contents), sha256, how: look.method(), _file: Some(file) })
     }
 
     /// Downloads a backup into a file of mode 0600 that goes away with the value.
@@ -453,15 +465,6 @@ impl Write for Counted<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-fn note(backup: &mut Manifest, seen: &Seen) {
-    if let Some(contents) = &seen.contents {
-        backup.sha256.clone_from(&seen.sha256);
-        backup.schema_version.clone_from(&contents.schema_version);
-        backup.rows.clone_from(&contents.rows);
-    }
-    backup.verified = Some(Verified { when: now(), how: seen.how });
 }
 
 fn is_backup(transfer: &Transfer) -> bool {

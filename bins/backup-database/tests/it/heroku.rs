@@ -243,6 +243,34 @@ fn another_environment_s_database_is_not_taken_for_this_one() {
 }
 
 #[test]
+fn what_is_known_to_be_bad_is_not_good_because_heroku_says_so() {
+    let world = world();
+    let mut conn = world.connect("staging-db");
+    omnitool_database::stamp::write(&mut conn, omnitool_environment::EnvironmentName::Production)
+        .unwrap();
+    let problem = "b001 is stamped `production`";
+    world.run(&staging(&["capture"])).failure(1);
+    for _ in 0..2 {
+        let looked = world.run(&staging(&["verify", "b001", "--no-download"]));
+        assert_eq!(looked.code, Some(1), "{looked:?}");
+        assert!(looked.stdout.contains(problem), "{looked:?}");
+        let listed = world.json(&staging(&["list"]));
+        assert_eq!(listed["backups"][0]["verified"], Value::Null);
+        // Found by another look.
+        world.run(&staging(&["verify", "b001"])).failure(1);
+    }
+}
+
+#[test]
+fn heroku_s_word_does_not_replace_what_a_closer_look_found() {
+    let world = world();
+    world.run(&staging(&["capture"])).success();
+    world.run(&staging(&["verify", "b001", "--no-download"])).success();
+    let listed = world.json(&staging(&["list"]));
+    assert_eq!(listed["backups"][0]["verified"]["how"], "read-dump");
+}
+
+#[test]
 fn what_is_missing_is_said_before_anything_is_asked() {
     let world = world();
     let no_env = world.run(&["list"]).failure(2);

@@ -1,6 +1,7 @@
 //! What Heroku does not know about its backups: files of ours on this machine.
 
 use std::{
+    error::Error as _,
     io,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,8 @@ use std::{
 use omnitool_heroku::Transfer;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupId, Manifest, refresh::write_private};
+use super::{HerokuBackupError, Seen, now};
+use crate::{BackupId, Manifest, Method, System, Verified, refresh::write_private};
 
 const FORMAT: &str = "omnitool.heroku-backup";
 const VERSION: u32 = 1;
@@ -54,7 +56,20 @@ pub(super) struct Record {
     /// Whether it was taken on this machine: of another one, nobody here knows whether it is pinned there.
     #[serde(default)]
     pub(super) taken_here: bool,
+    /// What the last look found wrong with it; a look that sees less does not take it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<Problem>,
     pub(super) backup: Manifest,
+}
+
+/// What a look found wrong with a backup.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Problem {
+    /// How it was looked at.
+    pub(super) how: Method,
+    /// What was found.
+    pub(super) what: String,
 }
 
 impl Record {
@@ -64,9 +79,63 @@ impl Record {
             version: VERSION,
             uuid: transfer.uuid.clone(),
             taken_here,
+            problem: None,
             backup,
         }
     }
+
+    /// What a look of the kind `how` does not see.
+    pub(super) fn problem_beyond(&self, how: Method) -> Option<&Problem> {
+        self.problem.as_ref().filter(|problem| depth(problem.how) > depth(how))
+    }
+
+    /// Notes what a look has found. One that goes less deep leaves it as verified as it was.
+    pub(super) fn note(&mut self, seen: Result<&Seen, &HerokuBackupError>) {
+        match seen {
+            Ok(seen) => {
+                let backup = &mut self.backup;
+                if let Some(contents) = &seen.contents {
+                    backup.sha256.clone_from(&seen.sha256);
+                    backup.schema_version.clone_from(&contents.schema_version);
+                    backup.rows.clone_from(&contents.rows);
+                }
+                let known = backup.verified.as_ref();
+                if known.is_none_or(|known| depth(known.how) <= depth(seen.how)) {
+                    backup.verified = Some(Verified { when: now(), how: seen.how });
+                }
+                self.problem = None;
+            }
+            Err(error) if error.is_about_the_backup() => {
+                self.backup.verified = None;
+                let how = match error {
+                    HerokuBackupError::Rehearse { .. } => System::Postgres.rehearsed(),
+                    _ => System::Postgres.method(),
+                };
+                self.problem = Some(Problem { how, what: with_causes(error) });
+            }
+            // It may be good; it only cannot be looked at now.
+            Err(_) => {}
+        }
+    }
+}
+
+/// How much a look of this kind sees.
+const fn depth(how: Method) -> u8 {
+    match how {
+        Method::Reported | Method::Digest => 0,
+        Method::OpenedCopy | Method::ReadDump => 1,
+        Method::RestoredDump => 2,
+    }
+}
+
+fn with_causes(error: &HerokuBackupError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl Records {
