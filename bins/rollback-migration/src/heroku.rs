@@ -108,7 +108,10 @@ fn restore(
     let undo = safety_backup.map(|id| format!("rollback-migration {flags} --backup {id}"));
     let skipped_checks = args.skip_checks.clone();
     let runs = format!("heroku run -x -a {} -- bin/", plan.app);
-    let done = Done { safety_backup, undo, checks: report, skipped_checks, runs };
+    let leave_maintenance =
+        done.in_maintenance.then(|| format!("heroku maintenance:off -a {}", plan.app));
+    let done =
+        Done { safety_backup, undo, checks: report, skipped_checks, leave_maintenance, runs };
     report::done(args.format, plan.environment, &plan.target, plan, done)
 }
 

@@ -228,7 +228,14 @@ fn restore(
         format!("rollback-migration --env {} --backup {id}{}", plan.environment, args.folder_flag())
     });
     let skipped_checks = args.skip_checks.clone();
-    let done = Done { safety_backup, undo, checks: report, skipped_checks, runs: String::new() };
+    let done = Done {
+        safety_backup,
+        undo,
+        checks: report,
+        skipped_checks,
+        leave_maintenance: None,
+        runs: String::new(),
+    };
     report::done(args.format, plan.environment, &plan.target, &plan, done)
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Done {
     pub(crate) checks: Option<CheckReport>,
     /// Why nobody looked.
     pub(crate) skipped_checks: Option<String>,
+    /// The command that ends the maintenance mode that the app was in before, and is in still.
+    pub(crate) leave_maintenance: Option<String>,
     /// What the environment's programs are called by.
     #[serde(skip)]
     pub(crate) runs: String,
@@ -67,6 +69,10 @@ pub(crate) fn done(
     }
     if let (Some(id), Some(undo)) = (done.safety_backup, done.undo) {
         text += &format!("Safety backup: {id}. To undo: {undo}\n");
+    }
+    if let Some(command) = done.leave_maintenance {
+        text +=
+            &format!("The app is in maintenance mode, as it was before. To end it: {command}\n");
     }
     let runs = done.runs;
     if target.pending_migrations > 0 {

@@ -63,6 +63,8 @@ pub struct HerokuRollbackPlan {
 pub struct HerokuRollback {
     /// The app.
     pub app: String,
+    /// The add-on with the database.
+    pub database: String,
     /// What it restores.
     pub target: BackupId,
     /// What it has done.
@@ -196,7 +198,8 @@ impl HerokuRollbackPlan {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, PlanHerokuRollbackError> {
         let environment = backups.environment;
-        let interrupted = read(backups).map_err(HerokuBackupError::from)?;
+        let app = backups.heroku.app(&backups.app).map_err(HerokuBackupError::from)?;
+        let interrupted = unfinished(backups, app.maintenance).map_err(HerokuBackupError::from)?;
         // First of all, before the safety backup could be taken for the latest one.
         let saved = interrupted.as_ref().and_then(|rollback| rollback.safety_backup);
         let (id, why) = match (wanted, saved) {
@@ -311,20 +314,20 @@ impl HerokuRollbackPlan {
         }
         let target = self.backup.id;
         // Another run may have begun, or come to its end, since the plan was made.
-        let state = match read(backups)? {
+        let is_in_maintenance = backups.heroku.app(&self.app)?.maintenance;
+        let state = match unfinished(backups, is_in_maintenance)? {
             Some(earlier) if earlier.target == target => earlier,
             // What is there now may be a part of what that one restored: not worth a backup, and nothing to serve.
-            Some(earlier) => HerokuRollback {
-                target,
-                stage: earlier.stage.min(Stage::Restoring),
-                ..earlier
-            },
+            Some(earlier) => {
+                HerokuRollback { target, stage: earlier.stage.min(Stage::Restoring), ..earlier }
+            }
             None => HerokuRollback {
                 app: self.app.clone(),
+                database: self.database.clone(),
                 target,
                 stage: Stage::Begun,
                 safety_backup: None,
-                was_in_maintenance: backups.heroku.app(&self.app)?.maintenance,
+                was_in_maintenance: is_in_maintenance,
                 asked: None,
             },
         };
@@ -499,10 +502,17 @@ fn file(backups: &HerokuBackups) -> PathBuf {
     backups.folder().join("rollback.json")
 }
 
-/// The rollback of this app that did not come to its end.
-fn read(backups: &HerokuBackups) -> Result<Option<HerokuRollback>, HerokuRecordError> {
+/// The rollback of this database that did not come to its end. One whose app serves again is none, whoever saw to that: what
+/// the app wrote since is worth a backup of its own.
+fn unfinished(
+    backups: &HerokuBackups,
+    is_in_maintenance: bool,
+) -> Result<Option<HerokuRollback>, HerokuRecordError> {
     let found: Option<HerokuRollback> = read_json(&file(backups))?;
-    Ok(found.filter(|rollback| rollback.app == backups.app))
+    Ok(found.filter(|rollback| {
+        let is_of_this = rollback.app == backups.app && rollback.database == backups.database.name;
+        is_of_this && is_in_maintenance
+    }))
 }
 
 /// What would be lost, or why that is not known.
