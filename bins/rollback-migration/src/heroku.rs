@@ -191,6 +191,15 @@ fn of_rollback(error: HerokuRollbackError, plan: &HerokuRollbackPlan, flags: &st
             "the database is as it was, and the app may still be in maintenance mode; go on: {again}, or leave it: heroku maintenance:off -a {}",
             plan.app
         ),
+        (Some(Stage::Restoring), HerokuRollbackCause::Differs { .. }) => {
+            let go_on = match plan.go_on.as_slice() {
+                [] => String::new(),
+                go_on => format!(" ({})", go_on.join(", ")),
+            };
+            format!(
+                "the app is in maintenance mode; stop what writes to its database{go_on}, and restore once more: {again}, or put back what was there: {undo}"
+            )
+        }
         (Some(Stage::Restoring), _) => format!(
             "the database may hold a part of the backup, and the app is in maintenance mode; go on: {again}, or put back what was there: {undo}"
         ),

@@ -388,6 +388,25 @@ fn a_database_that_fails_its_checks_stays_behind_maintenance_until_somebody_deci
 }
 
 #[test]
+fn a_database_that_somebody_wrote_to_meanwhile_is_restored_once_more() {
+    let site = Site::stop_at_the_checks();
+    fixture::user(&mut site.world.connect(site.addon), "worker");
+    let failed = site.failure(&["--backup", "b002"]);
+    assert!(
+        failed.contains("what was restored is not what was backed up: ")
+            && failed.contains("stop what writes to its database")
+            && failed.contains(
+                "once more: rollback-migration --env staging --platform heroku --backup b002"
+            ),
+        "{failed}"
+    );
+    assert!(site.is_in_maintenance());
+    site.success(&["--backup", "b002"]);
+    assert_eq!((site.users().len(), site.is_in_maintenance()), (2, false));
+    assert_eq!(site.transfers(), ["b001", "b002", "b003", "r004", "r005"]);
+}
+
+#[test]
 fn what_was_written_since_somebody_ended_the_maintenance_mode_is_backed_up() {
     let site = Site::stop_at_the_checks();
     site.set_maintenance(false);

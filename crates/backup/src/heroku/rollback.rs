@@ -376,7 +376,15 @@ impl Run<'_> {
             self.write()?;
         }
         (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
-        self.check(hooks)?;
+        if let Err(error) = self.check(hooks) {
+            if matches!(error, HerokuRollbackCause::Differs { .. }) {
+                // It will differ forever: a repeat is to restore once more.
+                self.state.stage = Stage::Restoring;
+                self.state.asked = None;
+                self.write()?;
+            }
+            return Err(error);
+        }
         // Nothing of what a dyno remembers of the old content is true any more.
         heroku.restart(&self.state.app)?;
         heroku.set_maintenance(&self.state.app, self.state.was_in_maintenance)?;
