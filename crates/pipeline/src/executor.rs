@@ -327,6 +327,7 @@ impl<'a> Executor<'a> {
         if self.aftermath.database.is_empty() {
             return Ok("the database was not changed".to_owned().into());
         }
+        self.platform.settle(watch)?;
         let Some(backup) = self.aftermath.backup.clone() else {
             let warning = "there is no backup from before this run, so the database stays as it is";
             let warnings = vec![warning.to_owned()];
@@ -360,7 +361,12 @@ impl<'a> Executor<'a> {
                     // What it printed is in the error that ends the run.
                     let text = error.to_string();
                     let first = text.lines().next().unwrap_or_default();
-                    let result = Err(first.trim_end_matches(':').to_owned());
+                    let first = first.trim_end_matches(':');
+                    let result = if error.may_go_on() {
+                        Ok(format!("may have changed it, or still does: {first}"))
+                    } else {
+                        Err(first.to_owned())
+                    };
                     self.aftermath.database.push(DatabaseChange { program, result });
                 }
                 Err(error.into())
@@ -374,6 +380,7 @@ impl<'a> Executor<'a> {
         to: ReleaseId,
         watch: &mut Watch<'_>,
     ) -> Result<String, ActionError> {
+        self.platform.settle(watch)?;
         match self.platform.serving() {
             Some(serving) if serving != from => Ok(format!("release {serving} serves, as before")),
             _ => Ok(self.platform.activate(to, watch)?.evidence),

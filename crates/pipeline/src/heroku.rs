@@ -16,7 +16,7 @@ use omnitool_heroku::{
 pub use self::error::{HerokuPlatformError, HerokuRecovery};
 use self::{
     ledger::{Label, Ledger, Own},
-    upload::Uploaded,
+    upload::{Made, Uploaded},
 };
 use crate::{
     Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, HerokuWay, Home, Platform,
@@ -161,7 +161,7 @@ impl HerokuPlatform {
         let made = ledger.attempts(label).next().cloned();
         if let Some(made) = made {
             if made.status == ReleaseStatus::Pending {
-                return self.follow(&made, watch);
+                return self.follow(&made, watch).map_err(|error| error.unseen(label.release));
             }
             if made.status == ReleaseStatus::Succeeded && ledger.serving() == Some(label.release) {
                 self.known = ledger.newest_version();
@@ -169,7 +169,7 @@ impl HerokuPlatform {
             }
         }
         let release = self.make_release(uploaded, watch)?;
-        self.follow(&release, watch)
+        self.follow(&release, watch).map_err(|error| error.unseen(label.release))
     }
 
     /// Where nothing ever ran, nobody has said how many web dynos there should be.
@@ -254,8 +254,19 @@ impl HerokuPlatform {
         uploaded: &Uploaded,
         watch: &mut Watch<'_>,
     ) -> Result<Activation, HerokuPlatformError> {
-        let number = uploaded.label.release;
         let (release, said) = self.release(uploaded, watch)?;
+        let number = uploaded.label.release;
+        self.serve(number, &release, said, watch).map_err(|error| error.unseen(number))
+    }
+
+    /// Lets `release` serve, whose release phase has ended and `said` something.
+    fn serve(
+        &mut self,
+        number: ReleaseId,
+        release: &Release,
+        said: Vec<String>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Activation, HerokuPlatformError> {
         let version = release.version;
         if release.status != ReleaseStatus::Succeeded {
             let serving = serving(&self.ledger()?);
@@ -293,12 +304,25 @@ impl HerokuPlatform {
         })
     }
 
+    /// Waits for the builds and release phases that go on: what they make serves then, whatever was made to before.
+    fn settle(&mut self, watch: &mut Watch<'_>) -> Result<(), HerokuPlatformError> {
+        if let Some(Uploaded { label, made: Made::Source { .. } }) = self.uploaded.clone() {
+            self.wait_for_build(&label, watch)?;
+        }
+        let pending: Vec<Release> = self.ledger()?.pending().cloned().collect();
+        for release in pending {
+            self.follow(&release, watch)?;
+        }
+        Ok(())
+    }
+
     /// Lets an older release serve again.
     fn roll_back(
         &mut self,
         release: ReleaseId,
         watch: &mut Watch<'_>,
     ) -> Result<Activation, HerokuPlatformError> {
+        self.settle(watch)?;
         let ledger = self.ledger()?;
         let noted = self
             .noted
@@ -424,6 +448,10 @@ impl Platform for HerokuPlatform {
             Some(uploaded) => Ok(self.deploy(&uploaded, watch)?),
             None => Ok(self.roll_back(release, watch)?),
         }
+    }
+
+    fn settle(&mut self, watch: &mut Watch<'_>) -> Result<(), PlatformError> {
+        Ok(self.settle(watch)?)
     }
 
     fn remove_old_releases(&mut self, _: usize) -> Result<Vec<ReleaseId>, PlatformError> {

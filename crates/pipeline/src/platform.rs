@@ -100,6 +100,15 @@ pub trait Platform {
         watch: &mut Watch<'_>,
     ) -> Result<Activation, PlatformError>;
 
+    /// Waits until nothing that was begun there can come to serve, or change the database, by itself any more.
+    ///
+    /// # Errors
+    ///
+    /// Fails where that cannot be seen, and where somebody wants to stop.
+    fn settle(&mut self, _watch: &mut Watch<'_>) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     /// Removes the releases older than the newest `keep`, but neither the one that serves nor the one before it.
     ///
     /// # Errors
@@ -176,6 +185,15 @@ impl PlatformError {
         match self {
             Self::Local(_) => false,
             Self::Heroku(error) => error.may_have_migrated(),
+        }
+    }
+
+    /// Whether that run may still go on.
+    #[must_use]
+    pub fn may_go_on(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Heroku(error) => error.may_go_on(),
         }
     }
 }

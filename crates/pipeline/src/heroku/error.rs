@@ -80,6 +80,15 @@ pub enum HerokuPlatformError {
         #[source]
         source: Box<HerokuError>,
     },
+    /// The release was asked for, and what became of it cannot be seen.
+    #[error("it is not known what became of release {release}")]
+    Unseen {
+        /// The release.
+        release: ReleaseId,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
     /// The number belongs to a release of another artifact.
     #[error("release {release} is there already, from another artifact ({found})")]
     OtherArtifact {
@@ -159,6 +168,7 @@ impl HerokuPlatformError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Api(error) => error.hint(),
+            Self::Unseen { source, .. } => source.hint(),
             Self::NoDatabase { .. } => {
                 Some("add one: heroku addons:create heroku-postgresql:essential-0 -a APP")
             }
@@ -182,10 +192,34 @@ impl HerokuPlatformError {
     /// Whether the release phase may have changed the database.
     #[must_use]
     pub const fn may_have_migrated(&self) -> bool {
-        matches!(
-            self,
-            Self::ReleaseFailed { .. } | Self::NotServing { .. } | Self::Interrupted { .. }
-        )
+        matches!(self, Self::ReleaseFailed { .. } | Self::NotServing { .. }) || self.may_go_on()
+    }
+
+    /// Whether the release phase may still run.
+    #[must_use]
+    pub const fn may_go_on(&self) -> bool {
+        matches!(self, Self::Unseen { .. } | Self::Interrupted { .. })
+    }
+
+    /// The same, said of `release`, which was asked for before this went wrong.
+    pub(super) fn unseen(self, release: ReleaseId) -> Self {
+        match self {
+            // These say what became of it.
+            Self::BuildFailed { .. }
+            | Self::ReleaseFailed { .. }
+            | Self::NotServing { .. }
+            | Self::Interrupted { .. }
+            | Self::Unseen { .. } => self,
+            _ => Self::Unseen { release, source: Box::new(self) },
+        }
+    }
+
+    /// As [`unseen`](Self::unseen), of the call that asks for it: one that Heroku refused did nothing.
+    pub(super) fn unless_refused(self, release: ReleaseId) -> Self {
+        match self {
+            Self::Api(HerokuError::Refused { .. }) => self,
+            _ => self.unseen(release),
+        }
     }
 }
 

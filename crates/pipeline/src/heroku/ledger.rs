@@ -155,6 +155,11 @@ impl Ledger {
         }
     }
 
+    /// The releases whose release phases still run, oldest first.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Release> {
+        self.releases.iter().rev().filter(|release| release.status == ReleaseStatus::Pending)
+    }
+
     /// The artifact of `release`, where that is another one than `label`'s.
     pub(super) fn other_artifact(&self, label: &Label) -> Option<&Label> {
         self.slugs.values().find(|other| other.release == label.release && !other.is_same(label))

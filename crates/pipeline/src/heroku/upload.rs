@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 use omnitool_heroku::{
-    BuildStatus, Follow, HerokuError, NewRelease, Release, Source, SourceVersion,
+    Build, BuildStatus, Follow, HerokuError, NewRelease, Release, Source, SourceVersion,
 };
 use serde::{Deserialize, Serialize};
 
@@ -164,23 +164,26 @@ impl HerokuPlatform {
         watch: &mut Watch<'_>,
     ) -> Result<Release, HerokuPlatformError> {
         let Uploaded { label, made } = uploaded;
+        let asked =
+            |error: HerokuError| HerokuPlatformError::from(error).unless_refused(label.release);
         match made {
             Made::Slug(slug) => {
                 let description = label.description();
                 let new = NewRelease::Slug { slug, description: &description };
-                Ok(self.heroku.create_release(&self.app, new)?)
+                self.heroku.create_release(&self.app, new).map_err(asked)
             }
             Made::Source { source, sha256 } => self.build(label, source, sha256, watch),
             Made::Promotion { pipeline, source, target } => {
                 let promoted = self.heroku.promote(pipeline, source, target, RELEASE_LIMIT);
                 // One whose release phase failed has made a release, too, which says more.
-                match (self.ledger()?.attempts(label).next().cloned(), promoted) {
+                let ledger = self.ledger().map_err(|error| error.unseen(label.release))?;
+                match (ledger.attempts(label).next().cloned(), promoted) {
                     (Some(release), Ok(_) | Err(HerokuError::Failed { .. })) => Ok(release),
-                    (_, Err(error)) => Err(error.into()),
-                    (None, Ok(_)) => Err(HerokuPlatformError::NoRelease {
-                        app: self.app.clone(),
-                        release: label.release,
-                    }),
+                    (_, Err(error)) => Err(asked(error)),
+                    (None, Ok(_)) => {
+                        let (app, release) = (self.app.clone(), label.release);
+                        Err(HerokuPlatformError::NoRelease { app, release }.unseen(release))
+                    }
                 }
             }
         }
@@ -194,18 +197,49 @@ impl HerokuPlatform {
         sha256: &str,
         watch: &mut Watch<'_>,
     ) -> Result<Release, HerokuPlatformError> {
-        let version = label.to_string();
-        let begun = self.heroku.builds(&self.app)?.into_iter().find(|build| {
-            let found = build.source_blob.as_ref().and_then(|source| source.version.as_deref());
-            found == Some(&version) && build.status == BuildStatus::Pending
-        });
-        let build = match begun {
+        let build = match self.begun(label)? {
             Some(build) => build,
             None => {
+                let version = label.to_string();
                 let version = SourceVersion { version: &version, sha256 };
-                self.heroku.create_build(&self.app, source, version)?
+                let created = self.heroku.create_build(&self.app, source, version);
+                created.map_err(|error| {
+                    HerokuPlatformError::from(error).unless_refused(label.release)
+                })?
             }
         };
+        self.built(label, &build, watch).map_err(|error| error.unseen(label.release))
+    }
+
+    /// Waits for the end of a build of `label` that goes on.
+    pub(super) fn wait_for_build(
+        &self,
+        label: &Label,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), HerokuPlatformError> {
+        let Some(build) = self.begun(label)? else { return Ok(()) };
+        match self.built(label, &build, watch) {
+            Ok(_) | Err(HerokuPlatformError::BuildFailed { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The build of `label` that goes on.
+    fn begun(&self, label: &Label) -> Result<Option<Build>, HerokuError> {
+        let version = label.to_string();
+        Ok(self.heroku.builds(&self.app)?.into_iter().find(|build| {
+            let found = build.source_blob.as_ref().and_then(|source| source.version.as_deref());
+            found == Some(&version) && build.status == BuildStatus::Pending
+        }))
+    }
+
+    /// Follows a build to its end; returns the release that Heroku makes then.
+    fn built(
+        &self,
+        label: &Label,
+        build: &Build,
+        watch: &mut Watch<'_>,
+    ) -> Result<Release, HerokuPlatformError> {
         let stop = watch.interrupted();
         let mut said: Vec<String> = Vec::new();
         let mut see = |line: &str| {

@@ -7,7 +7,7 @@ use omnitool_environment::EnvironmentName;
 use omnitool_heroku_emulator::{Emulator, Fault, FaultKind};
 use omnitool_pipeline::{
     Continuation, DeployOptions, Event, Executor, Journal, Plan, RunInfo, RunReport, Sink, StepId,
-    WriteJournalError, read_journal, run,
+    WriteJournalError, read_journal, run, standing,
 };
 
 use super::HerokuProject;
@@ -38,6 +38,16 @@ pub(super) fn perform(
     info: &RunInfo,
     fault: Option<(StepId, Fault)>,
 ) -> RunReport {
+    perform_and_look(world, plan, info, fault).0
+}
+
+/// Returns where the database stands, too.
+fn perform_and_look(
+    world: &HerokuProject,
+    plan: &Plan,
+    info: &RunInfo,
+    fault: Option<(StepId, Fault)>,
+) -> (RunReport, String) {
     let mut platform = world.platform();
     let mut executor =
         Executor::new(plan, &info.run, &mut *platform, world.source(), world.artifacts());
@@ -46,7 +56,11 @@ pub(super) fn perform(
     }
     let journal = Journal::create(&world.runs(), &info.run).unwrap();
     let mut sink = Injecting { journal, emulator: &world.emulator, fault };
-    run(plan, info, &mut executor, &mut sink, &|| false)
+    let report = run(plan, info, &mut executor, &mut sink, &|| false);
+    let (aftermath, serving) = executor.finish();
+    let database = standing(plan, &aftermath, serving).swap_remove(0);
+    assert_eq!(database.part, "database");
+    (report, database.state)
 }
 
 pub(super) fn staging(world: &HerokuProject) -> Plan {
@@ -270,5 +284,94 @@ fn a_release_phase_without_an_end_is_given_up_when_somebody_interrupts() {
         failure.error.chain().contains("v4 of demo goes on by itself"),
         "{}",
         failure.error.chain()
+    );
+}
+
+#[test]
+fn a_release_that_cannot_be_seen_any_more_may_have_migrated_the_database() {
+    let world = served();
+    let mut number = 0;
+    for (kind, method, path, may_have) in [
+        (FaultKind::Status(422), "POST", "/apps/demo/releases", false),
+        (FaultKind::Status(503), "POST", "/apps/demo/releases", true),
+        (FaultKind::Html, "GET", "/apps/demo/releases/", true),
+        (FaultKind::Status(403), "GET", "/apps/demo/formation", true),
+        (FaultKind::Html, "GET", "/apps/demo/dynos", true),
+    ] {
+        let case = format!("{kind:?} {method} {path}");
+        let (method, path) = (Some(method.to_owned()), path.to_owned());
+        let fault = Fault { kind, method, path, times: ALWAYS };
+        number += 1;
+        let name = format!("{number:04}");
+        let plan = staging(&world);
+        let (report, database) =
+            perform_and_look(&world, &plan, &info(&name), Some((StepId::Release, fault)));
+        world.emulator.heal();
+        assert_eq!(report.failure.unwrap().step, StepId::Release, "{case}");
+        let wanted = if may_have {
+            let release = plan.release();
+            format!(
+                "migrate-db: may have changed it, or still does: it is not known what became of release {release}"
+            )
+        } else {
+            "not touched".to_owned()
+        };
+        assert_eq!(database, wanted, "{case}");
+    }
+    // Nothing serves, so it is not known to.
+    world.client().scale(super::APP, "web", 0).unwrap();
+    let (report, database) = perform_and_look(&world, &staging(&world), &info("none"), None);
+    let text = report.failure.unwrap().error.chain();
+    assert!(text.ends_with("the app demo runs no web dyno, so nothing can serve"), "{text}");
+    assert!(database.starts_with("migrate-db: may have changed it"), "{database}");
+}
+
+/// Cannot see a release while its release phase waits, which goes on when the run is about to go back.
+struct LettingGo<'a> {
+    emulator: &'a Emulator,
+    go: std::path::PathBuf,
+}
+
+impl Sink for LettingGo<'_> {
+    fn emit(&mut self, event: &Event) -> Result<(), WriteJournalError> {
+        match event {
+            Event::StepStarted { step: StepId::Release, .. } => self.emulator.fault(Fault {
+                method: Some("GET".to_owned()),
+                path: "/apps/demo/releases/".to_owned(),
+                ..fault(FaultKind::Html, 1)
+            }),
+            Event::StepStarted { step: StepId::Rollback, .. } => fs::write(&self.go, "").unwrap(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_run_goes_back_only_when_its_release_phase_has_ended() {
+    let world = served();
+    let go = world.project.root().join("go");
+    world.project.migrate(&format!("until [ -e {} ]; do sleep 0.1; done; sleep 1", go.display()));
+    let restored =
+        "echo '{\"summary\":\"restored b001\",\"plan\":{\"target\":{\"label\":\"b001\"}}}'";
+    world.project.program("rollback-migration", restored);
+    let mut options = DeployOptions::default();
+    options.settings.auto_rollback = true;
+    let plan = Plan::staging(world.site(), &world.platform().look().unwrap(), options);
+    let mut platform = world.platform();
+    let mut executor =
+        Executor::new(&plan, "run", &mut *platform, world.source(), world.artifacts());
+    let mut sink = LettingGo { emulator: &world.emulator, go };
+    let report = run(&plan, &info("run"), &mut executor, &mut sink, &|| false);
+    assert_eq!(report.failure.unwrap().step, StepId::Release);
+    let rollback = report.steps.iter().find(|step| step.id == StepId::Rollback).unwrap();
+    assert_eq!(
+        rollback.evidence,
+        ["release 0001 serves: v5 is v3 again, on web.1", "restored b001"],
+        "{rollback:?}"
+    );
+    assert_eq!(
+        world.releases()[..2],
+        ["v5 Rollback to v3 succeeded".to_owned(), "v4 Deploy 0002 succeeded".to_owned()]
     );
 }
