@@ -24,7 +24,7 @@ pub use self::{
     error::HerokuBackupError,
     record::HerokuRecordError,
     refresh::{
-        Copying, HerokuCopy, HerokuRefreshCause, HerokuRefreshError, HerokuRefreshPlan,
+        Anew, Copying, HerokuCopy, HerokuRefreshCause, HerokuRefreshError, HerokuRefreshPlan,
         HerokuRefreshRequest, HerokuRefreshed, Leftover, PlanHerokuRefreshError, Standing, Via,
         leftovers,
     },

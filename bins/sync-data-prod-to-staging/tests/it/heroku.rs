@@ -308,6 +308,38 @@ fn a_copy_that_was_half_masked_or_is_gone_is_made_anew() {
 }
 
 #[test]
+fn a_masked_copy_of_other_rules_or_of_another_day_is_never_promoted() {
+    let site = Site::new(STANDARD);
+    let file = site.0.project.path().join("data/backups/staging/heroku/refresh.json");
+    let record = || -> Value { serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap() };
+    let fail = || {
+        site.0.fault(FaultKind::Status(503), "POST", "=/addon-attachments", 1000);
+        site.run(&[]).failure(1);
+        site.0.emulator.heal();
+        record()["heroku"]["addon"].as_str().unwrap().to_owned()
+    };
+    let rewrite = |change: &dyn Fn(&mut Value)| {
+        let mut record = record();
+        change(&mut record);
+        std::fs::write(&file, record.to_string()).unwrap();
+    };
+    let first = fail();
+    assert!(record()["done"].as_array().unwrap().contains(&"mask".into()));
+    rewrite(&|record| record["heroku"]["masked_by"] = "other rules".into());
+    let plan = site.run(&["--dry-run"]).success();
+    assert!(plan.contains("It masked by other rules: everything is done anew."), "{plan}");
+    // Names of copies differ by the second.
+    let second = fail();
+    assert_eq!(site.addons(), ["staging-db", second.as_str()]);
+    assert_ne!(first, second);
+    rewrite(&|record| record["started_at"] = "2026-01-02T03:04:05Z".into());
+    site.run(&[]).success();
+    site.is_refreshed();
+    assert!(!site.addons().contains(&second));
+    assert_eq!((site.addons().len(), site.0.count("POST", "/backups")), (2, 3));
+}
+
+#[test]
 fn a_leak_removes_the_copy_at_once() {
     let site = Site::new(STANDARD);
     let production = &mut site.0.connect("production-db");

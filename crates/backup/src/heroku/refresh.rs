@@ -15,7 +15,7 @@ use omnitool_environment::DatabaseUrl;
 use omnitool_heroku::{AddOnState, DatabaseAddOn, Heroku, HerokuError};
 use serde::{Deserialize, Serialize};
 
-pub use self::plan::{HerokuRefreshPlan, Leftover, leftovers};
+pub use self::plan::{Anew, HerokuRefreshPlan, Leftover, leftovers};
 use super::{DATABASE_VARIABLE, HerokuBackupError, HerokuBackups, LIMIT, Look, address};
 use crate::{
     BackupId, Kind,
@@ -73,6 +73,9 @@ pub struct HerokuCopy {
     pub replaces: String,
     /// How far it came in between the steps.
     pub copying: Copying,
+    /// The SHA-256 of what it was masked by, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked_by: Option<String>,
 }
 
 /// How far a copy came.
@@ -237,13 +240,19 @@ impl HerokuRefreshPlan {
             standing,
             source: Box::new(source),
         };
-        let record = match &self.interrupted {
-            Some(record) => record.resumed(),
-            None => RefreshRecord::new(
-                request.databases.source.to_string(),
-                self.databases.unmasked,
-                request.databases.run_id.map(ToOwned::to_owned),
-            ),
+        let record = match (&self.interrupted, &self.anew) {
+            (Some(record), None) => record.resumed(),
+            (interrupted, _) => {
+                let mut record = RefreshRecord::new(
+                    request.databases.source.to_string(),
+                    self.databases.unmasked,
+                    request.databases.run_id.map(ToOwned::to_owned),
+                );
+                let serving = &request.backups.database().name;
+                record.heroku =
+                    interrupted.as_ref().and_then(|record| plan::unusable(record, serving));
+                record
+            }
         };
         let journal = Journal::begin(request.databases.folder, record)
             .map_err(|error| failed(Standing::AsItWas, error.into()))?;
@@ -382,7 +391,11 @@ impl Run<'_, '_> {
         let key = MaskingKey::load_or_make(&self.request.databases.folder.join(KEY))
             .map_err(RefreshError::from)?;
         let copy = UnattachedCopy::adopt(url).map_err(RefreshError::from)?;
-        self.journal.change_copy(|copy| copy.copying = Copying::Masking)?;
+        let rules = self.plan.databases.masking.fingerprint();
+        self.journal.change_copy(|copy| {
+            copy.copying = Copying::Masking;
+            copy.masked_by = Some(rules);
+        })?;
         let masked = mask(&copy, masking, &key).map_err(RefreshError::from).and_then(|masked| {
             match masked.plan == self.plan.databases.masking {
                 true => Ok(masked),
@@ -424,10 +437,14 @@ impl Run<'_, '_> {
         }
         self.heroku().wait_for_database(database, LIMIT)?;
         let Some(copy) = self.copy().cloned() else { return Ok(()) };
+        // Since an earlier run has made the copy, the app may have been given another database.
+        let serving = self.heroku().database_of(&app, DATABASE_VARIABLE)?.name;
+        let replaces = if serving == addon { copy.replaces } else { serving };
         // Without a name, the replaced one would be hard to find.
-        if copy.replaces != addon {
-            self.heroku().attach(&app, &copy.replaces, &copy.kept_as)?;
+        if replaces != addon {
+            self.heroku().attach(&app, &replaces, &copy.kept_as)?;
         }
+        self.journal.change_copy(|copy| copy.replaces = replaces)?;
         self.journal.switching()?;
         self.heroku().attach(&app, &addon, "DATABASE")?;
         if let Some(release) = self.heroku().newest_release(&app)? {
@@ -497,5 +514,6 @@ fn names(app: &str, via: Via, replaces: &str) -> HerokuCopy {
         kept_as: format!("{}{moment}", plan::KEPT),
         replaces: replaces.to_owned(),
         copying: Copying::Making,
+        masked_by: None,
     }
 }

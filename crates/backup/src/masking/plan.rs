@@ -14,6 +14,7 @@ use super::{
     schema::{Column, Kind, Schema, Table},
     store::statement,
 };
+use crate::digest::Hasher;
 
 /// What a password hash becomes, whatever the rules say: a text that no password has.
 const ALWAYS_FIXED: [(&str, &str, &str); 1] = [("users", "password_hash", "!")];
@@ -107,6 +108,24 @@ impl fmt::Display for PlanMaskingError {
 impl Error for PlanMaskingError {}
 
 impl MaskingPlan {
+    /// The SHA-256 of what is done, so that a later run knows whether it would do the same.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hasher = Hasher::default();
+        let mut add = |text: &str| {
+            hasher.update(text.as_bytes());
+            hasher.update(&[0]);
+        };
+        for table in &self.drops {
+            add(table);
+        }
+        for TableUpdate { table, columns: _, keys, sql } in &self.updates {
+            add(table);
+            add(sql);
+            keys.iter().for_each(|key| add(key));
+        }
+        hasher.finish().sha256
+    }
+
     /// What makes a database with `schema` free of personal data. `newer` is the schema after this build's migrations: the
     /// rules may speak of its columns, too.
     ///

@@ -242,6 +242,7 @@ impl Journal {
     /// The copy is gone, and with it what was done to it.
     pub(crate) fn forget_copy(&mut self) -> Result<(), RefreshRecordError> {
         self.record.heroku = None;
+        self.record.is_switching = false;
         self.record.done.retain(|step| *step == RefreshStep::Backup);
         self.write()
     }

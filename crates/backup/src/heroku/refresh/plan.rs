@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use omnitool_heroku::{Heroku, HerokuError};
 use serde::Serialize;
 
-use super::{Copying, HerokuRefreshRequest, PlanHerokuRefreshError, Via, unfinished};
+use super::{Copying, HerokuCopy, HerokuRefreshRequest, PlanHerokuRefreshError, Via, unfinished};
 use crate::{
     heroku::{DATABASE_VARIABLE, HerokuBackupError},
     refresh::{RefreshPlan, RefreshRecord, RefreshStep},
@@ -32,8 +33,23 @@ pub struct HerokuRefreshPlan {
     pub copy_plan: String,
     /// A run that did not come to its end; this one goes on where it stopped.
     pub interrupted: Option<RefreshRecord>,
+    /// Why that run's copy is of no use; everything is then done anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anew: Option<Anew>,
     /// Databases of earlier refreshes that nobody uses any more, and that are paid for.
     pub old: Vec<Leftover>,
+}
+
+/// Why a refresh does not go on with the copy of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Anew {
+    /// Production's data and the backup of staging are of another day.
+    Old,
+    /// Somebody has given the app another database since.
+    Replaced,
+    /// It was masked by other rules than those of this run.
+    Rules,
 }
 
 /// A database of a refresh that nobody uses any more.
@@ -71,7 +87,11 @@ impl HerokuRefreshPlan {
             _ => target.plan.clone(),
         };
         let interrupted = unfinished(databases.folder, backups.app())?;
-        if let Some(record) = &interrupted {
+        let rules = databases_plan.masking.fingerprint();
+        let anew = interrupted
+            .as_ref()
+            .and_then(|record| why_anew(record, &rules, &target.name, Utc::now()));
+        if let (Some(record), None) = (&interrupted, anew) {
             check_same(record, request, databases_plan.unmasked)?;
         }
         Ok(Self {
@@ -81,9 +101,36 @@ impl HerokuRefreshPlan {
             via,
             copy_plan,
             interrupted,
+            anew,
             old: leftovers(backups.heroku(), backups.app()).map_err(HerokuBackupError::from)?,
         })
     }
+}
+
+/// Why the copy of an unfinished run must not be gone on with, where `rules` mask and the app uses `serving`.
+fn why_anew(
+    record: &RefreshRecord,
+    rules: &str,
+    serving: &str,
+    now: DateTime<Utc>,
+) -> Option<Anew> {
+    let copy = record.heroku.as_ref()?;
+    if now - record.started_at > TimeDelta::days(1) {
+        Some(Anew::Old)
+    } else if record.is_switching && serving != copy.addon && serving != copy.replaces {
+        Some(Anew::Replaced)
+    } else if has_masked(Some(record)) && copy.masked_by.as_deref() != Some(rules) {
+        Some(Anew::Rules)
+    } else {
+        None
+    }
+}
+
+/// The copy of an unfinished run as one that has to be removed; none where the app uses it.
+pub(super) fn unusable(record: &RefreshRecord, serving: &str) -> Option<HerokuCopy> {
+    let copy = record.heroku.clone().filter(|copy| copy.addon != serving)?;
+    // Like one that was masked in part.
+    Some(HerokuCopy { copying: Copying::Masking, ..copy })
 }
 
 /// Whether the unfinished run did what this one is to do.
@@ -140,11 +187,13 @@ impl fmt::Display for Leftover {
 
 impl fmt::Display for HerokuRefreshPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { databases, source_app, target_app, via, copy_plan, interrupted, old } = self;
+        let Self { databases, source_app, target_app, via, copy_plan, interrupted, anew, old } =
+            self;
         if let Some(copy) = interrupted.as_ref().and_then(|record| record.heroku.as_ref()) {
             writeln!(f, "A refresh that did not come to its end has made {}.", copy.addon)?;
-            match copy.copying {
-                Copying::Masking if !has_masked(interrupted.as_ref()) => {
+            match (anew, copy.copying) {
+                (Some(why), _) => writeln!(f, "{why}: everything is done anew.")?,
+                (None, Copying::Masking) if !has_masked(interrupted.as_ref()) => {
                     writeln!(f, "It stopped while masking: that copy is removed, and made anew.")?;
                 }
                 _ => writeln!(f, "This one goes on with it.")?,
@@ -168,6 +217,77 @@ impl fmt::Display for HerokuRefreshPlan {
     }
 }
 
+impl fmt::Display for Anew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Old => "It began more than a day ago",
+            Self::Replaced => "Somebody has given the app another database since",
+            Self::Rules => "It masked by other rules",
+        })
+    }
+}
+
 fn has_masked(record: Option<&RefreshRecord>) -> bool {
     record.is_some_and(|record| record.done.contains(&RefreshStep::Mask))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = "the rules";
+
+    fn unfinished() -> RefreshRecord {
+        let mut record = RefreshRecord::new("postgres://source".to_owned(), false, None);
+        record.heroku = Some(HerokuCopy {
+            masked_by: Some(RULES.to_owned()),
+            copying: Copying::Masking,
+            ..super::super::names("staging", Via::Follower, "before")
+        });
+        record.done = vec![RefreshStep::Backup, RefreshStep::Copy, RefreshStep::Mask];
+        record
+    }
+
+    fn addon(record: &RefreshRecord) -> String {
+        record.heroku.as_ref().unwrap().addon.clone()
+    }
+
+    #[test]
+    fn a_run_of_the_same_day_with_the_same_rules_is_gone_on_with() {
+        let mut record = unfinished();
+        let now = record.started_at + TimeDelta::hours(23);
+        assert_eq!(why_anew(&record, RULES, "before", now), None);
+        // Before it switches, who is replaced may change.
+        assert_eq!(why_anew(&record, RULES, "other", now), None);
+        record.is_switching = true;
+        assert_eq!(why_anew(&record, RULES, &addon(&record), now), None);
+        assert_eq!(why_anew(&record, RULES, "before", now), None);
+    }
+
+    #[test]
+    fn a_copy_that_other_rules_masked_is_made_anew() {
+        let mut record = unfinished();
+        let now = record.started_at;
+        assert_eq!(why_anew(&record, "stricter rules", "before", now), Some(Anew::Rules));
+        // One that is not masked yet will be by these.
+        record.done.pop();
+        assert_eq!(why_anew(&record, "stricter rules", "before", now), None);
+    }
+
+    #[test]
+    fn an_old_run_or_one_whose_app_uses_something_else_is_not_gone_on_with() {
+        let mut record = unfinished();
+        let late = record.started_at + TimeDelta::hours(25);
+        assert_eq!(why_anew(&record, RULES, "before", late), Some(Anew::Old));
+        record.is_switching = true;
+        let why = why_anew(&record, RULES, "other", record.started_at);
+        assert_eq!(why, Some(Anew::Replaced));
+    }
+
+    #[test]
+    fn a_copy_that_serves_is_never_removed() {
+        let record = unfinished();
+        assert_eq!(unusable(&record, &addon(&record)), None);
+        assert_eq!(unusable(&record, "before").unwrap().copying, Copying::Masking);
+    }
 }
