@@ -204,8 +204,10 @@ struct DataPlan {
 #[derive(Deserialize)]
 struct DataPlanDetails {
     target: DataTarget,
-    #[serde(default)]
-    losses: Vec<TableLoss>,
+    /// Not known for every backup on Heroku.
+    losses: Option<Vec<TableLoss>>,
+    /// Why they are not known.
+    losses_unknown: Option<String>,
     minutes_since: Option<i64>,
 }
 
@@ -335,12 +337,15 @@ impl Looking<'_> {
         match self.ask::<DataPlan>(self.current, call) {
             Err(reason) => Way { what, choice: Err(reason), loses: vec![] },
             Ok(DataPlan { plan }) => {
-                let DataPlanDetails { target, losses, minutes_since } = plan;
+                let DataPlanDetails { target, losses, losses_unknown, minutes_since } = plan;
                 let mut loses = Vec::new();
                 if let Some(minutes) = minutes_since {
                     loses.push(format!("what was written in the last {minutes} minutes"));
                 }
-                for TableLoss { table, now, then } in losses {
+                if let (None, Some(reason)) = (&losses, losses_unknown) {
+                    loses.push(format!("how many rows that is, nobody knows: {reason}"));
+                }
+                for TableLoss { table, now, then } in losses.unwrap_or_default() {
                     let count = |rows: Option<u64>| {
                         rows.map_or_else(|| "no table".to_owned(), |rows| rows.to_string())
                     };

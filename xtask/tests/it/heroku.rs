@@ -304,6 +304,17 @@ fn a_way_back_on_heroku_is_said_and_gone() {
     assert_eq!(world.releases(STAGING).last().unwrap(), "Rollback to v3 succeeded");
     let output = back(&["--data", "--confirm", "ROLLBACK STAGING"]);
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+
+    // What nobody counted in a backup is no reason not to go back to it.
+    let unknown = r#"echo '{"summary":"restored b001","plan":{"target":{"label":"b001"},"losses":null,"losses_unknown":"b001 was not looked into"}}'"#;
+    world.project.program("rollback-migration", unknown);
+    let output = back(&["--data", "--confirm", "ROLLBACK STAGING"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains("  how many rows that is, nobody knows: b001 was not looked into\n"),
+        "{text}"
+    );
 }
 
 #[test]
