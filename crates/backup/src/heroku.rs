@@ -330,7 +330,7 @@ impl HerokuBackups {
         Ok(Seen { contents: Some(contents), sha256, how: look.method(), _file: Some(file) })
     }
 
-    /// Downloads a backup into a file of mode 0600 that goes away with the value.
+    /// Downloads a backup into a file of mode 0600 that goes away with the value. What killed downloads left goes first.
     fn download(
         &self,
         backup: &Manifest,
@@ -338,10 +338,10 @@ impl HerokuBackups {
     ) -> Result<(tempfile::NamedTempFile, Fingerprint), HerokuBackupError> {
         let id = backup.id;
         let failed = |source| HerokuBackupError::File { id, source };
-        let folder = self.records.folder();
-        let mut file = std::fs::create_dir_all(folder)
-            .and_then(|()| tempfile::Builder::new().prefix(".download-").tempfile_in(folder))
-            .map_err(failed)?;
+        for leftover in self.records.leftovers()? {
+            self.records.remove_leftover(&leftover)?;
+        }
+        let mut file = self.records.new_download().map_err(failed)?;
         let mut to = Counted {
             file: file.as_file_mut(),
             hasher: Hasher::default(),
@@ -393,6 +393,7 @@ impl HerokuBackups {
         }
         plan.keep.extend(stays.into_iter().map(|id| Kept { id, why: Reason::Unrecorded }));
         plan.keep.sort_by_key(|kept| kept.id);
+        plan.leftovers = self.records.leftovers()?;
         Ok(plan)
     }
 
@@ -411,6 +412,15 @@ impl HerokuBackups {
                     pruned
                         .failed
                         .push(PruneFailure { name: id.to_string(), error: Box::new(error).into() });
+                }
+            }
+        }
+        for name in &plan.leftovers {
+            match self.records.remove_leftover(name) {
+                Ok(()) => pruned.leftovers.push(name.clone()),
+                Err(error) => {
+                    let error = Box::new(HerokuBackupError::from(error)).into();
+                    pruned.failed.push(PruneFailure { name: name.clone(), error });
                 }
             }
         }

@@ -205,6 +205,26 @@ fn a_look_at_a_backup_that_was_taken_elsewhere_does_not_let_it_be_pruned() {
 }
 
 #[test]
+fn a_dump_that_a_killed_download_left_is_removed_and_one_that_is_being_written_is_not() {
+    let world = world();
+    world.run(&staging(&["capture", "--no-download"])).success();
+    let folder = world.project.path().join("data/backups/staging/heroku");
+    let (left, running) = (folder.join(".download-left"), folder.join(".download-running"));
+    std::fs::write(&left, "production's data").unwrap();
+    let lock = std::fs::File::create(&running).unwrap();
+    lock.lock().unwrap();
+    let plan = world.run(&staging(&["prune", "--dry-run"])).success();
+    assert!(plan.contains(".download-left") && !plan.contains(".download-running"), "{plan}");
+    assert!(left.exists());
+    world.run(&staging(&["prune"])).success();
+    assert!(!left.exists() && running.exists());
+    // The next download does not wait for somebody who prunes.
+    std::fs::write(&left, "production's data").unwrap();
+    world.run(&staging(&["verify", "b001"])).success();
+    assert!(!left.exists() && running.exists());
+}
+
+#[test]
 fn no_more_are_kept_than_the_plan_keeps_so_that_heroku_does_not_choose() {
     let world = World::new(crate::PROGRAM, "heroku-postgresql:essential-0");
     for _ in 0..3 {

@@ -2,18 +2,22 @@
 
 use std::{
     error::Error as _,
+    fs::File,
     io,
     path::{Path, PathBuf},
 };
 
 use omnitool_heroku::Transfer;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::{HerokuBackupError, Seen, now};
 use crate::{BackupId, Manifest, Method, System, Verified, refresh::write_private};
 
 const FORMAT: &str = "omnitool.heroku-backup";
 const VERSION: u32 = 1;
+/// What the name of a download's file begins with.
+const DOWNLOAD: &str = ".download-";
 
 /// Why a file about a backup on Heroku cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -167,9 +171,56 @@ impl Records {
         write_json(&self.file(record.backup.id), record)
     }
 
+    /// A new file for a download: of mode 0600, locked so that nobody takes it for a leftover, and gone with the value.
+    pub(super) fn new_download(&self) -> io::Result<NamedTempFile> {
+        std::fs::create_dir_all(&self.folder)?;
+        loop {
+            let file = tempfile::Builder::new().prefix(DOWNLOAD).tempfile_in(&self.folder)?;
+            file.as_file().lock()?;
+            // Somebody who removes leftovers may have been faster.
+            if file.path().exists() {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Files of downloads that were killed: they hold all the data of a database.
+    pub(super) fn leftovers(&self) -> Result<Vec<String>, HerokuRecordError> {
+        let failed = |source| HerokuRecordError::File { file: self.folder.clone(), source };
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut leftovers = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if name.starts_with(DOWNLOAD) && is_file && lock_leftover(&entry.path()).is_some() {
+                leftovers.push(name);
+            }
+        }
+        leftovers.sort_unstable();
+        Ok(leftovers)
+    }
+
+    /// Removes what [`Self::leftovers`] named, where it still is one.
+    pub(super) fn remove_leftover(&self, name: &str) -> Result<(), HerokuRecordError> {
+        let file = self.folder.join(name);
+        match lock_leftover(&file) {
+            Some(_lock) => remove(&file),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn remove(&self, id: BackupId) -> Result<(), HerokuRecordError> {
         remove(&self.file(id))
     }
+}
+
+/// The lock of a download's file, which one that still runs holds.
+fn lock_leftover(file: &Path) -> Option<File> {
+    File::open(file).ok().filter(|file| file.try_lock().is_ok())
 }
 
 /// Reads a file of ours; nothing where it is not there.
