@@ -96,7 +96,7 @@ impl<'a> Executor<'a> {
         source: ArtifactSource,
         artifacts: PathBuf,
     ) -> Self {
-        platform.begin(&plan.situation(), plan.release());
+        platform.begin(&plan.situation(), plan.release(), plan.variables());
         Self {
             platform,
             source,
@@ -190,10 +190,12 @@ impl<'a> Executor<'a> {
         }
         let result = self.call(call, watch);
         let changes = matches!(call.purpose, Purpose::ChangeDatabase | Purpose::Restore);
-        if call.place.is_here() && changes && result.is_ok() {
+        let accepted = if call.place.is_here() && changes && result.is_ok() {
             // It may change the platform, too: a refresh gives the app another database.
-            self.platform.accept()?;
-        }
+            self.platform.accept()
+        } else {
+            Ok(())
+        };
         let may_have_changed = match (call.purpose, &result) {
             (Purpose::ChangeDatabase | Purpose::Restore, _) | (Purpose::CreateUsers, Err(_)) => {
                 true
@@ -217,6 +219,7 @@ impl<'a> Executor<'a> {
             };
             self.aftermath.database.push(DatabaseChange { program, result });
         }
+        accepted?;
         let ProgramOutput {
             summary,
             warnings,

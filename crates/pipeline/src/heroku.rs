@@ -100,7 +100,8 @@ impl HerokuPlatform {
     }
 
     fn check(&self, ledger: &Ledger, noted: Option<u64>) -> Result<(), HerokuPlatformError> {
-        let own = Own { release: self.release, variables: &self.variables, noted };
+        let variables = &self.variables;
+        let own = Own { release: self.release, variables, noted, attaches: false };
         ledger.check(&self.app, self.known, &own)
     }
 
@@ -122,7 +123,6 @@ impl HerokuPlatform {
         release: &Release,
         watch: &mut Watch<'_>,
     ) -> Result<(Release, Vec<String>), HerokuPlatformError> {
-        self.known = self.known.max(release.version);
         let stop = watch.interrupted();
         let mut said: Vec<String> = Vec::new();
         let mut see = |line: &str| {
@@ -164,7 +164,6 @@ impl HerokuPlatform {
                 return self.follow(&made, watch).map_err(|error| error.unseen(label.release));
             }
             if made.status == ReleaseStatus::Succeeded && ledger.serving() == Some(label.release) {
-                self.known = ledger.newest_version();
                 return Ok((made, Vec::new()));
             }
         }
@@ -277,6 +276,8 @@ impl HerokuPlatform {
                 said: tail(said),
             });
         }
+        // One that came while this one was made.
+        self.own_ledger()?;
         let up = match self.start_web(self.noted.is_none()) {
             Ok(()) => self.wait_for_dynos(version).map_err(HerokuPlatformError::from),
             Err(error) => Err(error),
@@ -332,7 +333,8 @@ impl HerokuPlatform {
         let Some(target) = target else {
             return Err(HerokuPlatformError::NoRelease { app: self.app.clone(), release });
         };
-        self.check(&ledger, Some(target.version))?;
+        self.noted = Some(target.version);
+        self.check(&ledger, self.noted)?;
         if ledger.serving() == Some(release) {
             let version = ledger.current().map_or(0, |current| current.version);
             let dynos = self.wait_for_dynos(version)?;
@@ -361,15 +363,19 @@ impl Platform for HerokuPlatform {
         })
     }
 
-    fn begin(&mut self, situation: &Situation, release: ReleaseId) {
+    fn begin(&mut self, situation: &Situation, release: ReleaseId, variables: &[Variable]) {
         self.release = Some(release);
+        self.variables = variables.iter().map(|variable| variable.name().to_owned()).collect();
         if let Some(HerokuVersions { newest, serving }) = situation.heroku {
             (self.known, self.noted) = (newest, serving);
         }
     }
 
     fn accept(&mut self) -> Result<(), PlatformError> {
-        self.known = self.ledger()?.newest_version();
+        let ledger = self.ledger()?;
+        let (release, noted, variables) = (self.release, self.noted, &self.variables);
+        ledger.check(&self.app, self.known, &Own { release, variables, noted, attaches: true })?;
+        self.known = ledger.newest_version();
         Ok(())
     }
 
@@ -378,7 +384,6 @@ impl Platform for HerokuPlatform {
         variables: &[Variable],
         watch: &mut Watch<'_>,
     ) -> Result<ConfigChange, PlatformError> {
-        self.variables = variables.iter().map(|variable| variable.name().to_owned()).collect();
         self.own_ledger()?;
         let wanted: BTreeMap<String, Option<String>> = variables
             .iter()
@@ -386,6 +391,7 @@ impl Platform for HerokuPlatform {
             .collect();
         let set =
             self.heroku.set_config_vars(&self.app, &wanted).map_err(HerokuPlatformError::from)?;
+        self.own_ledger()?;
         // Setting them made a release; a run that died may have done so, too.
         let newest = self.heroku.newest_release(&self.app).map_err(HerokuPlatformError::from)?;
         if let Some(newest) = newest.filter(|newest| newest.version > self.known) {

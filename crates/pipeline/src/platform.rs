@@ -41,15 +41,16 @@ pub trait Platform {
     /// Fails where a run could not succeed, such as with a port that another program uses.
     fn look(&self) -> Result<Situation, PlatformError>;
 
-    /// Tells it what was found before the run that makes `release`, or before the one that it continues: what somebody else
-    /// changes after that has to stop the run.
-    fn begin(&mut self, _situation: &Situation, _release: ReleaseId) {}
+    /// Tells it what was found before the run that makes `release` and sets `variables`, or before the one that it
+    /// continues: what somebody else changes after that has to stop the run.
+    fn begin(&mut self, _situation: &Situation, _release: ReleaseId, _variables: &[Variable]) {}
 
-    /// Takes how the platform is now for what the run has made of it, after something that this trait does not know of.
+    /// Takes how the platform's databases are now for what the run has made of them, after something that this trait does
+    /// not know of.
     ///
     /// # Errors
     ///
-    /// Fails where the platform cannot be looked at.
+    /// Fails where the platform cannot be looked at, and where somebody else has changed something.
     fn accept(&mut self) -> Result<(), PlatformError> {
         Ok(())
     }

@@ -215,11 +215,13 @@ pub(super) struct Own<'a> {
     pub(super) variables: &'a [String],
     /// The version that it goes back to where its release does not serve.
     pub(super) noted: Option<u64>,
+    /// Whether it gives the app another database.
+    pub(super) attaches: bool,
 }
 
 impl Own<'_> {
     fn is_own(&self, ledger: &Ledger, release: &Release) -> bool {
-        let Self { release: own, variables, noted } = self;
+        let Self { release: own, variables, noted, attaches } = self;
         let text = release.description.as_str();
         let back = text.strip_prefix(ROLLBACK).map(|version| version.parse().ok());
         let set = text.strip_prefix("Set ").and_then(|rest| rest.strip_suffix(" config vars"));
@@ -228,9 +230,16 @@ impl Own<'_> {
             (_, Some(set)) => {
                 set.split(", ").all(|name| variables.iter().any(|known| known == name))
             }
+            _ if is_attachment(text) => *attaches,
             _ => own.is_some() && ledger.made(release).map(|label| label.release) == *own,
         }
     }
+}
+
+/// Whether this describes a change of the add-ons, also one that Heroku Postgres makes by itself.
+fn is_attachment(text: &str) -> bool {
+    ["Attach ", "Detach "].iter().any(|begins| text.starts_with(begins))
+        || text.ends_with(" by heroku-postgresql")
 }
 
 #[cfg(test)]
@@ -287,12 +296,27 @@ mod tests {
     fn what_somebody_else_did_is_found() {
         let ledger = ledger();
         let variables = ["OMNITOOL_ENV".to_owned()];
-        let own = Own { release: Some(id("0003")), variables: &variables, noted: Some(4) };
+        let own = Own {
+            release: Some(id("0003")),
+            variables: &variables,
+            noted: Some(4),
+            attaches: false,
+        };
         let found = |known| ledger.foreign(known, &own).map(|release| release.version);
         assert_eq!(found(7), None);
         assert_eq!(found(6), Some(7));
         let other = Own { noted: Some(3), ..own };
         assert_eq!(ledger.foreign(7, &other).map(|release| release.version), Some(9));
+    }
+
+    #[test]
+    fn another_database_is_the_run_s_own_only_where_it_gives_the_app_one() {
+        let ledger = Ledger::new(ledger().releases.split_off(7));
+        for (attaches, found) in [(true, None), (false, Some(2))] {
+            let own = Own { release: None, variables: &[], noted: None, attaches };
+            let foreign = ledger.foreign(1, &own).map(|release| release.version);
+            assert_eq!(foreign, found);
+        }
     }
 
     #[test]

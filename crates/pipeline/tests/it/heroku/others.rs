@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fs};
 
 use omnitool_environment::EnvironmentName;
+use omnitool_heroku_emulator::{Fault, FaultKind};
 use omnitool_pipeline::{
-    DeployOptions, Event, Executor, Place, Plan, RollbackChoice, Sink, StepId, WriteJournalError,
-    run,
+    DeployOptions, Event, Executor, HerokuWay, Place, Plan, RollbackChoice, Sink, StepId,
+    StepOutcome, Stream, Watch, WriteJournalError, pack_artifact, run,
 };
 
 use super::{
@@ -13,19 +14,25 @@ use super::{
     faults::{perform, served, staging},
 };
 use crate::{
-    fake::{Events, answer, info},
+    fake::{Events, answer, eventually, info},
     suite::World as _,
 };
 
-/// Somebody sets a variable when a step begins.
+/// Somebody sets a variable when a step begins, or when it prints something.
 struct Meddling<'a> {
     world: &'a HerokuProject,
     step: StepId,
+    late: bool,
 }
 
 impl Sink for Meddling<'_> {
     fn emit(&mut self, event: &Event) -> Result<(), WriteJournalError> {
-        if matches!(event, Event::StepStarted { step, .. } if *step == self.step) {
+        let meddles = match event {
+            Event::StepStarted { step, .. } => *step == self.step && !self.late,
+            Event::StepOutput { step, .. } => *step == self.step && self.late,
+            _ => false,
+        };
+        if meddles {
             let wanted = BTreeMap::from([("SOMETHING".to_owned(), Some("else".to_owned()))]);
             self.world.client().set_config_vars(APP, &wanted).unwrap();
         }
@@ -41,7 +48,7 @@ fn a_release_of_somebody_else_stops_the_run_before_its_next_change() {
         let mut platform = world.platform();
         let mut executor =
             Executor::new(&plan, "run", &mut *platform, world.source(), world.artifacts());
-        let mut sink = Meddling { world: &world, step };
+        let mut sink = Meddling { world: &world, step, late: false };
         let report = run(&plan, &info("run"), &mut executor, &mut sink, &|| false);
         let failure = report.failure.unwrap();
         assert_eq!(failure.step, step);
@@ -158,4 +165,62 @@ fn a_failed_run_goes_back_by_itself_where_that_is_wanted() {
         rollback.evidence,
         ["release 0001 serves: v5 is v3 again, on web.1", "restored b001"]
     );
+}
+
+#[test]
+fn a_release_of_somebody_else_is_seen_also_where_it_comes_right_before_the_own_one() {
+    let world = served();
+    let artifact = pack_artifact(&world.source(), &world.artifacts()).unwrap();
+    let mut platform = world.platform();
+    let plan = staging(&world);
+    platform.begin(&plan.situation(), plan.release(), &[]);
+    platform.install(plan.release(), &artifact, HerokuWay::Slug).unwrap();
+    // While the last look before the release is under way.
+    let looks = "GET /apps/demo/releases";
+    let before = world.count(looks);
+    world.emulator.fault(Fault {
+        kind: FaultKind::Drip(1),
+        method: Some("GET".to_owned()),
+        path: "=/apps/demo/releases".to_owned(),
+        times: 1,
+    });
+    let (emulator, client) = (&world.emulator, world.client());
+    let error = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let seen = |text: &String| text == looks;
+            eventually(|| emulator.requests().into_iter().filter(seen).count() > before);
+            let wanted = BTreeMap::from([("SOMETHING".to_owned(), Some("else".to_owned()))]);
+            client.set_config_vars(APP, &wanted).unwrap();
+        });
+        let mut ignore = |_: Stream, _: &str| {};
+        let mut watch = Watch::new(&|| false, &mut ignore);
+        platform.activate(plan.release(), &mut watch).unwrap_err()
+    });
+    assert!(error.may_have_migrated());
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("(Set SOMETHING config vars) was made by somebody else"), "{source}");
+}
+
+#[test]
+fn a_release_of_somebody_else_is_none_of_a_restore() {
+    let world = served();
+    let failing = "echo '{\"summary\":\"1 of 8 checks failed\"}'; exit 1";
+    world.project.program("verify-migration", failing);
+    let restored = "echo restoring >&2; echo '{\"summary\":\"restored b001\",\"plan\":{\"target\":{\"label\":\"b001\"}}}'";
+    world.project.program("rollback-migration", restored);
+    let mut options = DeployOptions::default();
+    options.settings.auto_rollback = true;
+    let plan = Plan::staging(world.site(), &world.platform().look().unwrap(), options);
+    let mut platform = world.platform();
+    let mut executor =
+        Executor::new(&plan, "run", &mut *platform, world.source(), world.artifacts());
+    let mut sink = Meddling { world: &world, step: StepId::Rollback, late: true };
+    let report = run(&plan, &info("run"), &mut executor, &mut sink, &|| false);
+    let rollback = report.steps.iter().find(|step| step.id == StepId::Rollback).unwrap();
+    let StepOutcome::Failed { error } = &rollback.outcome else { panic!("{rollback:?}") };
+    assert!(error.contains("(Set SOMETHING config vars) was made by somebody else"), "{error}");
+    // What was restored is told all the same.
+    let (aftermath, _) = executor.finish();
+    let last = aftermath.database.last().unwrap();
+    assert_eq!(last.result, Ok("restored b001".to_owned()));
 }
