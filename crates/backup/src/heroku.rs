@@ -16,7 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_environment::{DatabaseKind, DatabaseUrl, EnvironmentName};
 use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, Settings, Transfer, TransferKind};
 
 use self::record::{Problem, Record, Records};
@@ -53,6 +53,7 @@ pub struct HerokuBackups {
     app: String,
     environment: EnvironmentName,
     database: DatabaseAddOn,
+    url: DatabaseUrl,
     live: Box<dyn Store>,
     records: Records,
 }
@@ -101,9 +102,10 @@ impl HerokuBackups {
     ) -> Result<Self, HerokuBackupError> {
         let heroku = Heroku::new(settings)?;
         let database = heroku.database_of(app, DATABASE_VARIABLE)?;
-        let live = for_url_with(&address(&heroku, app, DATABASE_VARIABLE)?, options)?;
+        let url = address(&heroku, app, DATABASE_VARIABLE)?;
+        let live = for_url_with(&url, options)?;
         let records = Records::new(parent.join(environment.as_str()).join("heroku"));
-        Ok(Self { heroku, app: app.to_owned(), environment, database, live, records })
+        Ok(Self { heroku, app: app.to_owned(), environment, database, url, live, records })
     }
 
     /// The app.
@@ -191,15 +193,20 @@ impl HerokuBackups {
         }
     }
 
-    /// What is recorded about a good backup, else what follows from Heroku's list.
+    /// What is recorded about a good backup, else what follows from Heroku's list. The list is of all databases of an
+    /// app: what was taken elsewhere counts only where it is known to be of this one.
     fn record_of(
         &self,
         transfer: &Transfer,
         all: &[Transfer],
     ) -> Result<Record, HerokuRecordError> {
         let id = id_of(transfer);
+        let is_of_this = is_of(transfer, &self.url);
         if let Some(mut recorded) = self.records.find(id, transfer)? {
             recorded.backup.size = transfer.processed_bytes;
+            if !recorded.taken_here && !is_of_this {
+                recorded.backup.verified = None;
+            }
             return Ok(recorded);
         }
         // Nobody takes a backup right before a restore but for safety.
@@ -208,7 +215,7 @@ impl HerokuBackups {
         let kind = if is_safety_copy { Kind::BeforeRollback } else { Kind::Manual };
         let mut backup = self.new_manifest(transfer, kind, None);
         let when = transfer.finished_at.as_deref().and_then(time).unwrap_or(backup.created_at);
-        backup.verified = Some(Verified { when, how: Method::Reported });
+        backup.verified = is_of_this.then_some(Verified { when, how: Method::Reported });
         Ok(Record::new(transfer, backup, false))
     }
 
@@ -479,6 +486,19 @@ impl Write for Counted<'_> {
 
 fn is_backup(transfer: &Transfer) -> bool {
     matches!(transfer.kind(), TransferKind::Backup | TransferKind::ScheduledBackup)
+}
+
+/// Whether a backup is known to be of the database that `url` is the address of. Users and passwords change.
+fn is_of(transfer: &Transfer, url: &DatabaseUrl) -> bool {
+    let from =
+        transfer.from_url.as_ref().and_then(|from| from.expose().parse::<DatabaseUrl>().ok());
+    match (from.as_ref().map(DatabaseUrl::kind), url.kind()) {
+        (
+            Some(DatabaseKind::Postgres { host, database, .. }),
+            DatabaseKind::Postgres { host: our_host, database: our_database, .. },
+        ) => (host, database) == (our_host, our_database),
+        _ => false,
+    }
 }
 
 /// What Heroku says against a backup.

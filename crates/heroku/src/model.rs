@@ -487,6 +487,9 @@ pub struct Transfer {
     /// How it is read.
     #[serde(default, deserialize_with = "nullable")]
     pub from_type: String,
+    /// The address of the database that a backup or a copy reads.
+    #[serde(default)]
+    pub from_url: Option<Secret>,
     /// The name of where to.
     #[serde(default, deserialize_with = "nullable")]
     pub to_name: String,

@@ -1,5 +1,6 @@
 //! Backups of an app on an emulated Heroku, with real dumps.
 
+use omnitool_heroku::{Heroku, Pace, Settings};
 use omnitool_heroku_emulator::FaultKind;
 use omnitool_testing::fixture;
 use serde_json::Value;
@@ -202,6 +203,32 @@ fn a_look_at_a_backup_that_was_taken_elsewhere_does_not_let_it_be_pruned() {
     let kept = world.run(&staging(&["prune", "--keep", "1"])).success();
     assert!(kept.contains("b001 (taken elsewhere)"), "{kept}");
     assert_eq!(ids(&world.json(&staging(&["list"]))["backups"]), ["b001", "b002"]);
+}
+
+#[test]
+fn a_backup_of_another_database_of_the_app_does_not_count() {
+    let world = world();
+    world.emulator.add_database(STAGING, "other-db", PLAN).unwrap();
+    let settings = Settings::at(&world.emulator.url(), "the-token-of-the-tests".into());
+    let heroku = Heroku::new(Settings { pace: Pace::quick(), ..settings }).unwrap();
+    // By Heroku's own commands, of this database and of the other one.
+    let attachments = heroku.attachments(STAGING).unwrap();
+    for addon in ["staging-db", "other-db"] {
+        let found = attachments.iter().find(|attachment| attachment.addon.name == addon).unwrap();
+        let database = heroku.database_of(STAGING, &format!("{}_URL", found.name)).unwrap();
+        heroku.capture(&database, std::time::Duration::from_secs(60), &mut |_| {}).unwrap();
+    }
+    let verified = || {
+        let listed = world.json(&staging(&["list"]));
+        let backups = listed["backups"].as_array().unwrap();
+        backups.iter().map(|backup| !backup["verified"].is_null()).collect::<Vec<_>>()
+    };
+    assert_eq!(verified(), [true, false]);
+    // That it is whole does not make it one of this database.
+    world.run(&staging(&["verify", "--no-download"])).success();
+    assert_eq!(verified(), [true, false]);
+    let plan = world.run(&staging(&["prune", "--keep", "1", "--dry-run"])).success();
+    assert!(plan.contains("b001 (the newest verified one)"), "{plan}");
 }
 
 #[test]
