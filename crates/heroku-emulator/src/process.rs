@@ -7,7 +7,10 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -455,7 +458,17 @@ pub(crate) fn kill_group(process: u32) {
         .status();
 }
 
+/// A port for a dyno, from below those that the system gives to connections: one of these could take it before the dyno
+/// listens, and whoever asks whether the dyno is there could even be connected to themselves.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0");
-    listener.and_then(|listener| listener.local_addr()).map_or(0, |address| address.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    // Emulators of several processes begin at several places.
+    let begin = std::process::id().wrapping_mul(211) % u32::from(COUNT);
+    let offset = u16::try_from(begin).unwrap_or(0);
+    (0..COUNT)
+        .map(|_| FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap_or(0)
 }

@@ -127,7 +127,8 @@ fn undisturbed<W: World>(environment: EnvironmentName, before: Before) -> (Strin
     let world = ready::<W>(environment, before);
     let plan = plan(&world, &world.platform().look().unwrap());
     let report = perform(&world, &plan, &info("run"), None);
-    assert!(report.unwrap().failure.is_none());
+    let failure = report.unwrap().failure;
+    assert!(failure.is_none(), "{failure:?}");
     let records = read_journal(&world.runs().join("run.jsonl")).unwrap();
     (world.state(), records.into_iter().map(|record| record.event).collect())
 }
@@ -160,7 +161,8 @@ fn ready<W: World>(environment: EnvironmentName, before: Before) -> W {
         let skipped = left_out.map(|step| SkippedStep { step, reason: "quick".to_owned() });
         let settings = Settings { skipped: skipped.to_vec(), ..Settings::default() };
         let report = perform(&world, &plan_with(&world, &looked, settings), &info("first"), None);
-        assert!(report.unwrap().failure.is_none());
+        let failure = report.unwrap().failure;
+        assert!(failure.is_none(), "{failure:?}");
         assert_eq!(world.platform().look().unwrap().database, DatabaseState::Present);
     }
     world
