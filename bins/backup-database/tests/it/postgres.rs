@@ -155,7 +155,10 @@ fn a_folder_that_may_not_be_written_gives_no_backup() {
         site.run(&["capture"]).success();
         let before = site.files();
         let program = site.project.path().join("backup-database");
-        fs::copy(PROGRAM, &program).unwrap();
+        // By a process of its own: a test that starts another one meanwhile would keep the file open for writing, and it
+        // could not be executed.
+        let copied = std::process::Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap();
+        assert!(copied.success());
         let mode = |path: &std::path::Path, mode| {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };

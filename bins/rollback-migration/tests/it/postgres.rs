@@ -176,7 +176,10 @@ fn a_backup_that_may_not_be_read_is_named() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let program = site.project.path().join("nobodys");
-    fs::copy(PROGRAM, &program).unwrap();
+    // By a process of its own: a test that starts another one meanwhile would keep the file open for writing, and it could not
+    // be executed.
+    let copied = std::process::Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap();
+    assert!(copied.success());
     for folder in ["", "data", "data/backups", "data/backups/staging"] {
         mode(&site.project.path().join(folder), 0o755);
     }
