@@ -109,10 +109,24 @@ diesel::table! {
         run -> BigInt,
         /// The user; 0 is everyone.
         user_id -> BigInt,
-        /// The tool.
+        /// The tool; below 0 is one that is gone, a `deleted_tool.id`.
         tool_id -> BigInt,
         /// `grant`, `revoke`, `exclude`, `include`, `grant-everyone` or `revoke-everyone`.
         change -> Text,
+    }
+}
+
+diesel::table! {
+    /// Tools that are gone, whose history stays.
+    deleted_tool (id) {
+        /// The key that its history has since, below 0.
+        id -> BigInt,
+        /// The name that it had.
+        name -> Text,
+        /// The tool that has its facts since, where it was merged into one: `tools.id`, or again a `deleted_tool.id`.
+        merged_into -> Nullable<BigInt>,
+        /// When (UTC).
+        deleted_at -> Timestamp,
     }
 }
 
@@ -207,6 +221,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     tool_access_exclusion,
     tool_access_run,
     tool_access_event,
+    deleted_tool,
     effective_tool_access,
     environment_stamp,
     user_session,

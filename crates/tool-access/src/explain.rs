@@ -24,8 +24,20 @@ pub struct Explanation {
     pub wildcard: Option<FactSource>,
     /// The exclusion of this user, if there is one.
     pub exclusion: Option<FactSource>,
-    /// What changed, newest first: for this user and for everyone.
+    /// Where the tool is gone: when it went, and where to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletedTool>,
+    /// What changed, newest first: for this user and for everyone, for the tool and for those that were merged into it.
     pub history: Vec<HistoryEntry>,
+}
+
+/// What became of a tool that is gone.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeletedTool {
+    /// When it was deleted (UTC).
+    pub at: NaiveDateTime,
+    /// The tool that has its facts since, unless that is gone, too.
+    pub merged_into: Option<String>,
 }
 
 /// The fact that decides.
@@ -44,6 +56,8 @@ pub enum Reason {
     Everyone,
     /// There is neither a grant nor a wildcard.
     NoGrant,
+    /// The tool was deleted.
+    ToolDeleted,
 }
 
 /// Where a fact comes from.
@@ -72,6 +86,9 @@ pub struct HistoryEntry {
     pub run_id: Option<String>,
     /// From which file, where it was an import.
     pub file_sha256: Option<String>,
+    /// Of which tool, where it is one that was merged into this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_tool: Option<String>,
 }
 
 /// Why there is nothing to explain.
@@ -106,6 +123,8 @@ pub enum ExplainError {
 /// }
 /// ```
 ///
+/// A tool that is gone is explained, too: nobody may use it, and its history stays.
+///
 /// # Errors
 ///
 /// Fails where the user or the tool is unknown, or the database fails.
@@ -117,8 +136,9 @@ pub fn explain(
     read_snapshot(conn, |conn| {
         let user_row = store::query::find_user(conn, user)?
             .ok_or_else(|| ExplainError::UnknownUser { user: user.to_owned() })?;
-        let tool_row = store::query::find_tool(conn, tool)?
-            .ok_or_else(|| ExplainError::UnknownTool { tool: tool.to_owned() })?;
+        let Some(tool_row) = store::query::find_tool(conn, tool)? else {
+            return explain_deleted(conn, user, user_row.id, tool);
+        };
         let (user_id, tool_id) = (user_row.id, tool_row.id);
         let grant = store::query::find_grant(conn, user_id, tool_id)?;
         let wildcard = store::query::find_wildcard(conn, tool_id)?;
@@ -145,8 +165,30 @@ pub fn explain(
             grant,
             wildcard,
             exclusion,
+            deleted: None,
             history: store::history::list_events(conn, user_id, tool_id)?,
         })
+    })
+}
+
+fn explain_deleted(
+    conn: &mut AnyConnection,
+    user: &str,
+    user_id: i64,
+    tool: &str,
+) -> Result<Explanation, ExplainError> {
+    let (tool_id, deleted) = store::history::find_deleted_tool(conn, tool)?
+        .ok_or_else(|| ExplainError::UnknownTool { tool: tool.to_owned() })?;
+    Ok(Explanation {
+        user: user.to_owned(),
+        tool: tool.to_owned(),
+        may_use: false,
+        reason: Reason::ToolDeleted,
+        grant: None,
+        wildcard: None,
+        exclusion: None,
+        deleted: Some(deleted),
+        history: store::history::list_events(conn, user_id, tool_id)?,
     })
 }
 
@@ -159,6 +201,7 @@ impl fmt::Display for Reason {
             Self::Granted => "the user has a grant",
             Self::Everyone => "everyone may use it",
             Self::NoGrant => "there is neither a grant for the user nor one for everyone",
+            Self::ToolDeleted => "the tool is gone",
         })
     }
 }
@@ -174,9 +217,20 @@ impl fmt::Display for FactSource {
     }
 }
 
+impl fmt::Display for DeletedTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, merged_into } = self;
+        write!(f, "{} UTC", at.format("%Y-%m-%d %H:%M:%S"))?;
+        match merged_into {
+            Some(tool) => write!(f, ", merged into {}", printable(tool)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for HistoryEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, change, program, admin, run_id, file_sha256 } = self;
+        let Self { at, change, program, admin, run_id, file_sha256, deleted_tool } = self;
         write!(f, "{} UTC  {:<15}  {program}", at.format("%Y-%m-%d %H:%M:%S"), change.as_str())?;
         if let Some(admin) = admin {
             write!(f, ", admin {}", printable(admin))?;
@@ -187,6 +241,9 @@ impl fmt::Display for HistoryEntry {
         if let Some(digest) = file_sha256 {
             write!(f, ", file sha256 {}", digest.get(..12).unwrap_or(digest))?;
         }
+        if let Some(tool) = deleted_tool {
+            write!(f, ", of {}", printable(tool))?;
+        }
         Ok(())
     }
 }
@@ -194,7 +251,8 @@ impl fmt::Display for HistoryEntry {
 /// The answer first, then the facts, then the history.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, tool, may_use, reason, grant, wildcard, exclusion, history } = self;
+        let Self { user, tool, may_use, reason, grant, wildcard, exclusion, deleted, history } =
+            self;
         let answer = if *may_use { "may use" } else { "may not use" };
         writeln!(f, "{} {answer} {}: {reason}", printable(user), printable(tool))?;
         for (name, fact) in [("grant", grant), ("wildcard", wildcard), ("exclusion", exclusion)] {
@@ -202,6 +260,9 @@ impl fmt::Display for Explanation {
                 Some(fact) => writeln!(f, "  {name:<10} {fact}")?,
                 None => writeln!(f, "  {name:<10} none")?,
             }
+        }
+        if let Some(deleted) = deleted {
+            writeln!(f, "  {:<10} {deleted}", "deleted")?;
         }
         if history.is_empty() {
             return writeln!(f, "No changes are recorded.");

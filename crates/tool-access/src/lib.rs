@@ -16,7 +16,9 @@ pub use change::{
     Change, ChangeAccessError, ChangeOutcome, exclude, grant, grant_defaults, grant_everyone,
     include, revoke, revoke_everyone,
 };
-pub use explain::{ExplainError, Explanation, FactSource, HistoryEntry, Reason, explain};
+pub use explain::{
+    DeletedTool, ExplainError, Explanation, FactSource, HistoryEntry, Reason, explain,
+};
 pub use export::{Comparison, Difference, Export, ExportError, Exported, Fact, FactKind};
 pub use file::{
     DEFAULT_FOLDER, FORMAT, FactList, FileHeader, FileLayout, FileProblem, ReadAccessFileError,

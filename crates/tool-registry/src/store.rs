@@ -10,8 +10,7 @@ use diesel::{
 use omnitool_database::{
     AnyConnection, Dialect,
     schema::{
-        tool_access, tool_access_event, tool_access_everyone, tool_access_exclusion,
-        tool_access_run, tools, users,
+        tool_access, tool_access_event, tool_access_everyone, tool_access_exclusion, tools, users,
     },
 };
 
@@ -24,8 +23,9 @@ diesel::alias! {
     const HELD: Alias<Held> = tool_access as held;
     const OPENED: Alias<Opened> = tool_access_everyone as opened;
     const BARRED: Alias<Barred> = tool_access_exclusion as barred;
-    const TOLD: Alias<Told> = tool_access_event as told;
 }
+
+pub(crate) mod history;
 
 /// A tool as the database has it.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
@@ -114,14 +114,6 @@ pub(crate) fn count_users_lacking(conn: &mut AnyConnection, tools: &[i64]) -> Qu
     users_lacking!(tools).count().get_result(conn)
 }
 
-/// Begins a run of the history, whose events say what was granted.
-pub(crate) fn insert_run(conn: &mut AnyConnection, run_id: Option<&str>) -> QueryResult<i64> {
-    diesel::insert_into(tool_access_run::table)
-        .values((tool_access_run::program.eq("sync-tools"), tool_access_run::run_id.eq(run_id)))
-        .returning(tool_access_run::id)
-        .get_result(conn)
-}
-
 /// Grants `tool` to the users that [`count_users_lacking`] counts, and notes it in the history's `run`.
 pub(crate) fn insert_default_grants(
     conn: &mut AnyConnection,
@@ -158,7 +150,7 @@ pub(crate) fn rename_tool(conn: &mut AnyConnection, id: i64, name: &str) -> Quer
     Ok(())
 }
 
-/// Moves what is known about `from` to `to`, as far as it is not known there, and its history.
+/// Moves what is known about `from` to `to`, as far as it is not known there.
 pub(crate) fn move_facts(conn: &mut AnyConnection, from: i64, to: i64) -> QueryResult<()> {
     let there = BARRED
         .filter(BARRED.field(tool_access_exclusion::user_id).eq(tool_access_exclusion::user_id))
@@ -184,17 +176,6 @@ pub(crate) fn move_facts(conn: &mut AnyConnection, from: i64, to: i64) -> QueryR
         .filter(tool_access_everyone::tool_id.eq(from))
         .filter(not(exists(there)))
         .set(tool_access_everyone::tool_id.eq(to))
-        .execute(conn)?;
-
-    let there = TOLD
-        .filter(TOLD.field(tool_access_event::user_id).eq(tool_access_event::user_id))
-        .filter(TOLD.field(tool_access_event::run).eq(tool_access_event::run))
-        .filter(TOLD.field(tool_access_event::change).eq(tool_access_event::change))
-        .filter(TOLD.field(tool_access_event::tool_id).eq(to));
-    diesel::update(tool_access_event::table)
-        .filter(tool_access_event::tool_id.eq(from))
-        .filter(not(exists(there)))
-        .set(tool_access_event::tool_id.eq(to))
         .execute(conn)?;
     Ok(())
 }

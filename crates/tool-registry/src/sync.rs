@@ -80,8 +80,9 @@ fn apply(
         store::delete_orphans(conn)
             .map_err(refused(&format_args!("Removing orphaned rows: {orphans}")))?;
     }
+    let mut run = Run { id: run_id, key: None };
     for retirement in retirements {
-        retire(conn, retirement).map_err(refused(retirement))?;
+        retire(conn, retirement, &mut run).map_err(refused(retirement))?;
     }
     for tool in creates {
         let step = refused(&format_args!("Creating new tool: {}", tool.name));
@@ -93,22 +94,50 @@ fn apply(
     for update in updates {
         store::update_tool(conn, update.id, &update.definition).map_err(refused(update))?;
     }
-    if !default_grants.is_empty() {
-        let run = store::insert_run(conn, run_id)?;
-        for grant in default_grants {
-            store::insert_default_grants(conn, &grant.tool, run).map_err(refused(grant))?;
-        }
+    for grant in default_grants {
+        let run = run.key(conn)?;
+        store::insert_default_grants(conn, &grant.tool, run).map_err(refused(grant))?;
     }
     Ok(())
 }
 
-fn retire(conn: &mut AnyConnection, retirement: &Retirement) -> Result<(), Error> {
-    match retirement {
-        Retirement::Rename { id, from: _, to } => store::rename_tool(conn, *id, to),
-        Retirement::Merge { id, into, .. } => {
-            store::move_facts(conn, *id, *into)?;
-            store::delete_tool(conn, *id)
+/// The history's run, which begins with the first fact that changes.
+struct Run<'a> {
+    /// The deployment's.
+    id: Option<&'a str>,
+    key: Option<i64>,
+}
+
+impl Run<'_> {
+    fn key(&mut self, conn: &mut AnyConnection) -> Result<i64, Error> {
+        match self.key {
+            Some(key) => Ok(key),
+            None => Ok(*self.key.insert(store::history::insert_run(conn, self.id)?)),
         }
-        Retirement::Delete { id, .. } => store::delete_tool(conn, *id),
     }
+}
+
+fn retire(
+    conn: &mut AnyConnection,
+    retirement: &Retirement,
+    run: &mut Run<'_>,
+) -> Result<(), Error> {
+    let (id, name, into) = match retirement {
+        Retirement::Rename { id, from: _, to } => return store::rename_tool(conn, *id, to),
+        Retirement::Merge { id, into, from, .. } => (*id, from, Some(*into)),
+        Retirement::Delete { id, name, .. } => (*id, name, None),
+    };
+    if store::has_facts(conn, id)? {
+        // Before they go, since the facts are what is noted.
+        let run = run.key(conn)?;
+        if let Some(into) = into {
+            store::history::insert_moves(conn, run, id, into)?;
+        }
+        store::history::insert_removals(conn, run, id)?;
+    }
+    if let Some(into) = into {
+        store::move_facts(conn, id, into)?;
+    }
+    store::history::keep(conn, id, name, into)?;
+    store::delete_tool(conn, id)
 }

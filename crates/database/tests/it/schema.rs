@@ -84,6 +84,7 @@ fn the_migrations_make_what_the_rust_schema_says(db: TestDatabase) {
         tool_access_exclusion,
         tool_access_run,
         tool_access_event,
+        deleted_tool,
         effective_tool_access,
         environment_stamp,
         migration_ledger,

@@ -1,11 +1,12 @@
 //! Why, and why not.
 
+use diesel::connection::SimpleConnection as _;
 use omnitool_testing::{TestDatabase, on_both_databases};
 use omnitool_tool_access::{
-    Author, ExplainError, ImportRequest, exclude, explain, grant_everyone, include,
+    Author, ExplainError, ImportRequest, exclude, explain, grant, grant_everyone, include,
 };
 
-use crate::world::{exported, file, grant, import, people, put, tool_id, user_id};
+use crate::world::{self, exported, file, import, people, put, tool_id, user_id};
 
 /// The text with times and digests that differ from run to run replaced.
 fn text(conn: &mut omnitool_database::AnyConnection, user: &str, tool: &str) -> String {
@@ -13,6 +14,7 @@ fn text(conn: &mut omnitool_database::AnyConnection, user: &str, tool: &str) -> 
     let mut text = explanation.to_string();
     let sources = [&explanation.grant, &explanation.wildcard, &explanation.exclusion];
     let times = sources.into_iter().flatten().map(|fact| fact.since);
+    let times = times.chain(explanation.deleted.iter().map(|deleted| deleted.at));
     for time in times.chain(explanation.history.iter().map(|entry| entry.at)) {
         text = text.replace(&time.format("%Y-%m-%d %H:%M:%S").to_string(), "TIME");
     }
@@ -64,7 +66,7 @@ fn an_import_is_in_the_history_with_its_file(db: TestDatabase) {
     let source = TestDatabase::migrated(db.dialect());
     let mut from = source.connection();
     people(&mut from, &["alice"], &["Invoice Generator"]);
-    put(&mut from, [grant("alice", "Invoice Generator")]);
+    put(&mut from, [world::grant("alice", "Invoice Generator")]);
     let file = file(exported(&mut from));
     import(&mut conn, &ImportRequest::merge(file.path())).unwrap();
     insta::allow_duplicates! {
@@ -79,6 +81,43 @@ fn an_import_is_in_the_history_with_its_file(db: TestDatabase) {
     }
 }
 
+fn a_tool_that_is_gone_keeps_its_history(db: TestDatabase) {
+    let mut conn = db.connection();
+    people(&mut conn, &["alice"], &["Old", "New"]);
+    let alice = user_id(&mut conn, "alice");
+    let [old, new] = ["Old", "New"].map(|name| tool_id(&mut conn, name));
+    let _ = grant(&mut conn, alice, old, &Author::admin("admin")).unwrap();
+    // As a synchronization of the tools does it.
+    conn.batch_execute(&format!(
+        "INSERT INTO deleted_tool (id, name, merged_into) VALUES (-1, 'Old', {new}); \
+         UPDATE tool_access_event SET tool_id = -1; DELETE FROM tools WHERE id = {old}"
+    ))
+    .unwrap();
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(text(&mut conn, "alice", "Old"), @r"
+        alice may not use Old: the tool is gone
+          grant      none
+          wildcard   none
+          exclusion  none
+          deleted    TIME UTC, merged into New
+        History, newest first:
+          TIME UTC  grant            omnitool, admin admin
+        ");
+        insta::assert_snapshot!(text(&mut conn, "alice", "New"), @r"
+        alice may not use New: there is neither a grant for the user nor one for everyone
+          grant      none
+          wildcard   none
+          exclusion  none
+        History, newest first:
+          TIME UTC  grant            omnitool, admin admin, of Old
+        ");
+    }
+    conn.batch_execute("UPDATE deleted_tool SET merged_into = NULL").unwrap();
+    let gone = explain(&mut conn, "alice", "Old").unwrap();
+    assert_eq!(gone.deleted.unwrap().merged_into, None);
+    assert!(explain(&mut conn, "alice", "New").unwrap().history.is_empty());
+}
+
 fn unknown_names_are_said_to_be_unknown(db: TestDatabase) {
     let mut conn = db.connection();
     people(&mut conn, &["alice"], &[]);
@@ -91,5 +130,6 @@ fn unknown_names_are_said_to_be_unknown(db: TestDatabase) {
 on_both_databases!(
     the_deciding_fact_and_the_history_are_shown,
     an_import_is_in_the_history_with_its_file,
+    a_tool_that_is_gone_keeps_its_history,
     unknown_names_are_said_to_be_unknown,
 );

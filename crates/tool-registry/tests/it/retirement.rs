@@ -1,8 +1,12 @@
 //! Renamed, merged and deleted tools.
 
 use diesel::prelude::*;
-use omnitool_database::schema::{
-    tool_access, tool_access_event, tool_access_exclusion, tool_access_run, tools,
+use omnitool_database::{
+    AnyConnection,
+    schema::{
+        deleted_tool, tool_access, tool_access_event, tool_access_exclusion, tool_access_run,
+        tools, users,
+    },
 };
 use omnitool_testing::{TestDatabase, fixture, on_both_databases};
 
@@ -101,35 +105,153 @@ fn a_merge_keeps_the_reason_that_only_the_old_exclusion_had(db: TestDatabase) {
     assert_eq!(reasons, [(new, Some("left the team".to_owned()))]);
 }
 
-fn a_merge_moves_the_history(db: TestDatabase) {
-    let mut conn = db.connection();
-    let user = fixture::user(&mut conn, "alice");
-    let (old, new) = (fixture::tool(&mut conn, "Old"), fixture::tool(&mut conn, "New"));
+/// The history: program, user (everyone is empty), tool (with what became of it), change.
+fn history(conn: &mut AnyConnection) -> Vec<String> {
+    let rows: Vec<(i64, i64, String, String)> = tool_access_event::table
+        .inner_join(tool_access_run::table)
+        .order((
+            tool_access_event::run,
+            tool_access_event::tool_id.desc(),
+            tool_access_event::change,
+            tool_access_event::user_id,
+        ))
+        .select((
+            tool_access_event::user_id,
+            tool_access_event::tool_id,
+            tool_access_run::program,
+            tool_access_event::change,
+        ))
+        .load(conn)
+        .unwrap();
+    let row = |(user, tool, program, change)| {
+        let user: Option<String> =
+            users::table.find(user).select(users::username).first(conn).optional().unwrap();
+        let live: Option<String> =
+            tools::table.find(tool).select(tools::name).first(conn).optional().unwrap();
+        let tool = live.unwrap_or_else(|| {
+            let (name, into): (String, Option<i64>) = deleted_tool::table
+                .find(tool)
+                .select((deleted_tool::name, deleted_tool::merged_into))
+                .first(conn)
+                .unwrap();
+            format!("{name} (gone{})", if into.is_some() { ", merged" } else { "" })
+        });
+        let user = user.unwrap_or_else(|| "everyone".to_owned());
+        format!("{program}: {tool}, {user}: {change}")
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// Notes that an admin granted `tool`.
+fn granted_by_an_admin(conn: &mut AnyConnection, user: i64, tool: i64) {
     let run: i64 = diesel::insert_into(tool_access_run::table)
         .values(tool_access_run::program.eq("omnitool"))
         .returning(tool_access_run::id)
-        .get_result(&mut conn)
+        .get_result(conn)
         .unwrap();
-    for (tool, change) in [(old, "grant"), (old, "revoke"), (new, "grant")] {
-        diesel::insert_into(tool_access_event::table)
-            .values((
-                tool_access_event::run.eq(run),
-                tool_access_event::user_id.eq(user),
-                tool_access_event::tool_id.eq(tool),
-                tool_access_event::change.eq(change),
-            ))
-            .execute(&mut conn)
-            .unwrap();
-    }
+    diesel::insert_into(tool_access_event::table)
+        .values((
+            tool_access_event::run.eq(run),
+            tool_access_event::user_id.eq(user),
+            tool_access_event::tool_id.eq(tool),
+            tool_access_event::change.eq("grant"),
+        ))
+        .execute(conn)
+        .unwrap();
+    fixture::grant(conn, user, tool);
+}
+
+fn a_merge_appends_every_change_and_keeps_the_old_history(db: TestDatabase) {
+    let mut conn = db.connection();
+    let user = ["alice", "bob", "carol"].map(|name| fixture::user(&mut conn, name));
+    let (old, new) = (fixture::tool(&mut conn, "Old"), fixture::tool(&mut conn, "New"));
+    granted_by_an_admin(&mut conn, user[0], old);
+    fixture::grant(&mut conn, user[1], old);
+    fixture::grant(&mut conn, user[1], new);
+    fixture::everyone(&mut conn, old);
+    fixture::exclude(&mut conn, user[2], old);
 
     let _ = sync(&mut conn, &definitions(&["New"], &[("Old", Some("New"))]));
-    let changes: Vec<String> = tool_access_event::table
-        .filter(tool_access_event::tool_id.eq(new))
-        .order(tool_access_event::change)
-        .select(tool_access_event::change)
-        .load(&mut conn)
+    assert_eq!(
+        history(&mut conn),
+        [
+            "omnitool: Old (gone, merged), alice: grant",
+            "sync-tools: New, carol: exclude",
+            "sync-tools: New, alice: grant",
+            "sync-tools: New, everyone: grant-everyone",
+            "sync-tools: Old (gone, merged), carol: include",
+            "sync-tools: Old (gone, merged), alice: revoke",
+            "sync-tools: Old (gone, merged), bob: revoke",
+            "sync-tools: Old (gone, merged), everyone: revoke-everyone",
+        ]
+    );
+}
+
+fn a_reason_that_a_merge_brings_is_noted_once(db: TestDatabase) {
+    let mut conn = db.connection();
+    let user = fixture::user(&mut conn, "user_a");
+    let tool = ["Mail", "Post", "New"].map(|name| fixture::tool(&mut conn, name));
+    fixture::exclude(&mut conn, user, tool[0]);
+    fixture::exclude(&mut conn, user, tool[1]);
+    diesel::update(tool_access_exclusion::table.find((user, tool[1])))
+        .set(tool_access_exclusion::reason.eq("left the team"))
+        .execute(&mut conn)
         .unwrap();
-    assert_eq!(changes, ["grant", "revoke"]);
+
+    let _ =
+        sync(&mut conn, &definitions(&["New"], &[("Mail", Some("New")), ("Post", Some("New"))]));
+    let told = history(&mut conn);
+    let told: Vec<&String> = told.iter().filter(|text| text.contains(": New,")).collect();
+    assert_eq!(told, ["sync-tools: New, user_a: exclude"]);
+    assert!(State::read(&mut conn).exclusions.contains(&("user_a".to_owned(), "New".to_owned())));
+}
+
+fn a_new_tool_inherits_no_history_from_a_deleted_one(db: TestDatabase) {
+    let mut conn = db.connection();
+    let user = fixture::user(&mut conn, "alice");
+    let old = fixture::tool(&mut conn, "Old");
+    granted_by_an_admin(&mut conn, user, old);
+
+    let _ = sync(&mut conn, &definitions(&["New"], &[("Old", None)]));
+    assert_eq!(
+        history(&mut conn),
+        ["omnitool: Old (gone), alice: grant", "sync-tools: Old (gone), alice: revoke"]
+    );
+    // The new tool may have the key that the old one had; and it goes, too, under a name that was there before.
+    let new: i64 = tools::table.select(tools::id).first(&mut conn).unwrap();
+    granted_by_an_admin(&mut conn, user, new);
+    let _ = sync(&mut conn, &definitions(&["Newest"], &[("New", None)]));
+    assert_eq!(
+        history(&mut conn),
+        [
+            "omnitool: Old (gone), alice: grant",
+            "sync-tools: Old (gone), alice: revoke",
+            "omnitool: New (gone), alice: grant",
+            "sync-tools: New (gone), alice: revoke",
+        ]
+    );
+}
+
+fn a_tool_without_facts_goes_without_a_run(db: TestDatabase) {
+    let mut conn = db.connection();
+    let (_old, _new) = (fixture::tool(&mut conn, "Old"), fixture::tool(&mut conn, "New"));
+    let _ = sync(&mut conn, &definitions(&["New"], &[("Old", Some("New"))]));
+    let runs: i64 = tool_access_run::table.count().get_result(&mut conn).unwrap();
+    assert_eq!(runs, 0);
+}
+
+fn what_was_merged_into_a_tool_that_is_merged_belongs_to_the_last_one(db: TestDatabase) {
+    let mut conn = db.connection();
+    for name in ["Mail", "Post", "New"] {
+        fixture::tool(&mut conn, name);
+    }
+    let _ = sync(&mut conn, &definitions(&["Post", "New"], &[("Mail", Some("Post"))]));
+    let _ = sync(&mut conn, &definitions(&["New"], &[("Post", Some("New"))]));
+    let new: i64 =
+        tools::table.filter(tools::name.eq("New")).select(tools::id).first(&mut conn).unwrap();
+    let into: Vec<Option<i64>> =
+        deleted_tool::table.select(deleted_tool::merged_into).load(&mut conn).unwrap();
+    assert_eq!(into, [Some(new), Some(new)]);
 }
 
 fn several_old_names_of_one_tool_become_one(db: TestDatabase) {
@@ -185,7 +307,11 @@ on_both_databases!(
     a_renamed_tool_keeps_its_row_and_all_that_is_known_about_it,
     a_merge_moves_what_is_missing_and_counts_it,
     a_merge_keeps_the_reason_that_only_the_old_exclusion_had,
-    a_merge_moves_the_history,
+    a_merge_appends_every_change_and_keeps_the_old_history,
+    a_reason_that_a_merge_brings_is_noted_once,
+    a_new_tool_inherits_no_history_from_a_deleted_one,
+    a_tool_without_facts_goes_without_a_run,
+    what_was_merged_into_a_tool_that_is_merged_belongs_to_the_last_one,
     several_old_names_of_one_tool_become_one,
     a_deleted_tool_goes_with_its_facts_and_nothing_else,
 );

@@ -211,8 +211,18 @@ pub(crate) fn explain(
     user_id: i64,
     tool_id: i64,
 ) -> Markup {
-    let Explanation { user, tool, may_use, reason, grant, wildcard, exclusion, history } =
-        explanation;
+    // A cell is of a tool that is there.
+    let Explanation {
+        user,
+        tool,
+        may_use,
+        reason,
+        grant,
+        wildcard,
+        exclusion,
+        deleted: _,
+        history,
+    } = explanation;
     let facts = [("Grant", grant), ("Everyone", wildcard), ("Exclusion", exclusion)];
     let body = html! {
         p { a href="/admin/access" { "Access matrix" } }

@@ -202,6 +202,7 @@ fn explanation() -> Explanation {
         grant: None,
         wildcard: None,
         exclusion: Some(fact),
+        deleted: None,
         history: Vec::new(),
     }
 }

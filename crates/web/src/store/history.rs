@@ -4,7 +4,7 @@ use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use omnitool_database::{
     AnyConnection,
-    schema::{tool_access_event, tool_access_run, tools, users},
+    schema::{deleted_tool, tool_access_event, tool_access_run, tools, users},
 };
 use omnitool_tool_access::Change;
 
@@ -28,8 +28,8 @@ pub(crate) struct EventRow {
     pub(crate) change: Option<Change>,
 }
 
-/// What was changed, with names where user and tool still exist.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+/// What was changed, with the names of the user and the tool where they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamedEventRow {
     pub(crate) change: String,
     pub(crate) user_id: i64,
@@ -88,9 +88,11 @@ pub(crate) fn list_named_events(
     run: i64,
     limit: i64,
 ) -> QueryResult<Vec<NamedEventRow>> {
-    tool_access_event::table
+    type Row = (String, i64, Option<String>, Option<String>, Option<String>);
+    let rows: Vec<Row> = tool_access_event::table
         .left_join(users::table.on(users::id.eq(tool_access_event::user_id)))
         .left_join(tools::table.on(tools::id.eq(tool_access_event::tool_id)))
+        .left_join(deleted_tool::table.on(deleted_tool::id.eq(tool_access_event::tool_id)))
         .filter(tool_access_event::run.eq(run))
         .order((tool_access_event::change.desc(), tool_access_event::user_id))
         .limit(limit)
@@ -99,8 +101,16 @@ pub(crate) fn list_named_events(
             tool_access_event::user_id,
             users::username.nullable(),
             tools::name.nullable(),
+            deleted_tool::name.nullable(),
         ))
-        .load(conn)
+        .load(conn)?;
+    let event = |(change, user_id, username, tool, deleted_tool): Row| NamedEventRow {
+        change,
+        user_id,
+        username,
+        tool: tool.or(deleted_tool),
+    };
+    Ok(rows.into_iter().map(event).collect())
 }
 
 pub(crate) fn count_events(conn: &mut AnyConnection, run: i64) -> QueryResult<i64> {

@@ -213,6 +213,23 @@ fn a_program_is_not_undone_here(db: TestDatabase) {
     assert!(may_use_by_name(conn, "alice", "Invoice Generator").unwrap());
 }
 
+fn a_change_of_a_tool_that_is_gone_names_it(db: TestDatabase) {
+    let tool = scenario(&db);
+    let conn = &mut db.connection();
+    let author = omnitool_tool_access::Author::admin("admin");
+    let _ = omnitool_tool_access::grant_everyone(conn, tool, &author).unwrap();
+    // As a synchronization of the tools does it.
+    conn.batch_execute(&format!(
+        "INSERT INTO deleted_tool (id, name) VALUES (-1, 'Invoice Generator'); \
+         UPDATE tool_access_event SET tool_id = -1; DELETE FROM tools WHERE id = {tool}"
+    ))
+    .unwrap();
+    let app = Running::start(&db);
+    let run: i64 = tool_access_run::table.select(tool_access_run::id).first(conn).unwrap();
+    let page = app.log_in("admin").get(&format!("/admin/history/{run}"));
+    assert_eq!(page.text("events"), "Invoice Generator: for everyone");
+}
+
 on_both_databases!(
     everyone_except_user_a_in_one_step,
     single_users_are_granted_excluded_included_and_revoked,
@@ -221,6 +238,7 @@ on_both_databases!(
     a_mistyped_exception_lets_nobody_in,
     thousands_of_users_are_changed_and_changed_back_at_once,
     a_program_is_not_undone_here,
+    a_change_of_a_tool_that_is_gone_names_it,
 );
 
 #[test]
