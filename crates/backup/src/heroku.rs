@@ -16,7 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use omnitool_environment::{DatabaseKind, DatabaseUrl, EnvironmentName};
+use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, Settings, Transfer, TransferKind};
 
 use self::record::{Problem, Record, Records};
@@ -201,7 +201,7 @@ impl HerokuBackups {
         all: &[Transfer],
     ) -> Result<Record, HerokuRecordError> {
         let id = id_of(transfer);
-        let is_of_this = is_of(transfer, &self.url);
+        let is_of_this = transfer.reads(self.url.expose()) == Some(true);
         if let Some(mut recorded) = self.records.find(id, transfer)? {
             recorded.backup.size = transfer.processed_bytes;
             if !recorded.taken_here && !is_of_this {
@@ -211,7 +211,9 @@ impl HerokuBackups {
         }
         // Nobody takes a backup right before a restore but for safety.
         let next = all.iter().find(|next| next.num == transfer.num + 1);
-        let is_safety_copy = next.is_some_and(|next| next.kind() == TransferKind::Restore);
+        let is_safety_copy = next.is_some_and(|next| {
+            next.kind() == TransferKind::Restore && next.writes(self.url.expose()) != Some(false)
+        });
         let kind = if is_safety_copy { Kind::BeforeRollback } else { Kind::Manual };
         let mut backup = self.new_manifest(transfer, kind, None);
         let when = transfer.finished_at.as_deref().and_then(time).unwrap_or(backup.created_at);
@@ -486,19 +488,6 @@ impl Write for Counted<'_> {
 
 fn is_backup(transfer: &Transfer) -> bool {
     matches!(transfer.kind(), TransferKind::Backup | TransferKind::ScheduledBackup)
-}
-
-/// Whether a backup is known to be of the database that `url` is the address of. Users and passwords change.
-fn is_of(transfer: &Transfer, url: &DatabaseUrl) -> bool {
-    let from =
-        transfer.from_url.as_ref().and_then(|from| from.expose().parse::<DatabaseUrl>().ok());
-    match (from.as_ref().map(DatabaseUrl::kind), url.kind()) {
-        (
-            Some(DatabaseKind::Postgres { host, database, .. }),
-            DatabaseKind::Postgres { host: our_host, database: our_database, .. },
-        ) => (host, database) == (our_host, our_database),
-        _ => false,
-    }
 }
 
 /// What Heroku says against a backup.

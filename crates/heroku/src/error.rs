@@ -82,7 +82,7 @@ pub enum HerokuError {
     },
     /// A creating call may have had an effect that cannot be found.
     #[error(
-        "it is not known whether {call} had an effect: its answer was lost, and nothing new can be found"
+        "it is not known whether {call} had an effect: its answer was lost, and what it made cannot be found for certain"
     )]
     Doubtful {
         /// The call.

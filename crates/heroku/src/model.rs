@@ -487,7 +487,7 @@ pub struct Transfer {
     /// How it is read.
     #[serde(default, deserialize_with = "nullable")]
     pub from_type: String,
-    /// The address of the database that a backup or a copy reads.
+    /// The address of the database that a backup or a copy reads, or of the bytes that a restore does.
     #[serde(default)]
     pub from_url: Option<Secret>,
     /// The name of where to.
@@ -496,7 +496,7 @@ pub struct Transfer {
     /// How it is written.
     #[serde(default, deserialize_with = "nullable")]
     pub to_type: String,
-    /// Where a backup's bytes are.
+    /// Where a backup's bytes are, or the address of the database that a restore or a copy writes to.
     #[serde(default)]
     pub to_url: Option<Secret>,
     /// Bytes in the database.
@@ -579,6 +579,19 @@ impl Transfer {
         format!("{letter}{:03}", self.num)
     }
 
+    /// Whether it reads the database at this address, by host and name, since users and passwords change; nothing where
+    /// that is not known.
+    #[must_use]
+    pub fn reads(&self, database: &str) -> Option<bool> {
+        is_same_database(self.from_url.as_ref()?, database)
+    }
+
+    /// Whether it writes to the database at this address; as [`reads`](Self::reads).
+    #[must_use]
+    pub fn writes(&self, database: &str) -> Option<bool> {
+        is_same_database(self.to_url.as_ref()?, database)
+    }
+
     /// Whether it has ended, well or not.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -590,6 +603,14 @@ impl Transfer {
     pub fn is_success(&self) -> bool {
         self.finished_at.is_some() && self.canceled_at.is_none() && self.succeeded == Some(true)
     }
+}
+
+fn is_same_database(one: &Secret, other: &str) -> Option<bool> {
+    let place = |address: &str| {
+        let url = url::Url::parse(address).ok()?;
+        Some((url.host_str()?.to_owned(), url.path().to_owned()))
+    };
+    Some(place(one.expose())? == place(other)?)
 }
 
 /// An address that opens a backup for an hour.

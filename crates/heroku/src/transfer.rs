@@ -87,7 +87,10 @@ impl Heroku {
     ///
     /// Fails where Heroku refuses it.
     pub fn begin_capture(&self, database: &DatabaseAddOn) -> Result<Transfer, HerokuError> {
-        self.begin(database, &of_database("POST", database, "backups"), TransferKind::Backup)
+        let call = of_database("POST", database, "backups");
+        self.begin(database, &call, TransferKind::Backup, &|found| {
+            Ok(found.reads(self.address(database)?.expose()))
+        })
     }
 
     /// Replaces all data of `database` by that of a backup, by its address, and waits for the end. The database is empty
@@ -105,7 +108,9 @@ impl Heroku {
     ) -> Result<Transfer, HerokuError> {
         let call = of_database("POST", database, "restores")
             .json(&json!({ "backup_url": backup.expose() }));
-        let restore = self.begin(database, &call, TransferKind::Restore)?;
+        let restore = self.begin(database, &call, TransferKind::Restore, &|found| {
+            Ok(found.writes(self.address(database)?.expose()))
+        })?;
         self.wait_for_transfer(&database.billing_app, &restore, limit, see)
     }
 
@@ -121,41 +126,53 @@ impl Heroku {
         limit: Duration,
         see: &mut dyn FnMut(&Transfer),
     ) -> Result<Transfer, HerokuError> {
-        let address = |database: &DatabaseAddOn| {
-            self.database(database)?.resource_url.ok_or_else(|| HerokuError::Unusable {
-                what: database.name.clone(),
-                kind: "database with an address",
-            })
-        };
         let short = |name: &str| name.trim_start_matches("HEROKU_POSTGRESQL_").to_owned();
-        let (from_url, to_url) = (address(from)?, address(to)?);
+        let (from_url, to_url) = (self.address(from)?, self.address(to)?);
         let call = of_database("POST", to, "transfers").json(&json!({
             "from_name": short(&from.attachment),
             "from_url": from_url.expose(),
             "to_name": short(&to.attachment),
             "to_url": to_url.expose(),
         }));
-        let copy = self.begin(to, &call, TransferKind::Copy)?;
+        let copy = self.begin(to, &call, TransferKind::Copy, &|found| {
+            let (reads, writes) = (found.reads(from_url.expose()), found.writes(to_url.expose()));
+            Ok(reads.zip(writes).map(|(reads, writes)| reads && writes))
+        })?;
         self.wait_for_transfer(&to.billing_app, &copy, limit, see)
     }
 
-    /// Makes the call; where its answer is lost, finds the new transfer of the kind.
+    fn address(&self, database: &DatabaseAddOn) -> Result<Secret, HerokuError> {
+        self.database(database)?.resource_url.ok_or_else(|| HerokuError::Unusable {
+            what: database.name.clone(),
+            kind: "database with an address",
+        })
+    }
+
+    /// Makes the call; where its answer is lost, finds the new transfer of the kind. The list is of all databases of the
+    /// app: `is_ours` says whether one is of the databases that are meant, as far as that is known.
     fn begin(
         &self,
         database: &DatabaseAddOn,
         call: &Call,
         kind: TransferKind,
+        is_ours: &dyn Fn(&Transfer) -> Result<Option<bool>, HerokuError>,
     ) -> Result<Transfer, HerokuError> {
         let newest = |transfers: &[Transfer]| transfers.iter().map(|transfer| transfer.num).max();
         let before = newest(&self.transfers(&database.billing_app)?).unwrap_or(0);
         self.create(call, &mut || {
-            let transfers = self.transfers(&database.billing_app)?;
             // The oldest of the new ones: a later one is somebody else's.
-            let new = transfers
-                .into_iter()
-                .rev()
-                .find(|transfer| transfer.num > before && transfer.kind() == kind);
-            Ok(new)
+            for found in self.transfers(&database.billing_app)?.into_iter().rev() {
+                if found.num <= before || found.kind() != kind {
+                    continue;
+                }
+                match is_ours(&found)? {
+                    Some(true) => return Ok(Some(found)),
+                    Some(false) => {}
+                    // To ask again would do it twice, if it is.
+                    None => return Err(HerokuError::Doubtful { call: call.name() }),
+                }
+            }
+            Ok(None)
         })
     }
 

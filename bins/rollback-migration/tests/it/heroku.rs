@@ -4,7 +4,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::Utc;
@@ -15,7 +15,7 @@ use omnitool_backup::{
 };
 use omnitool_database::schema::users;
 use omnitool_environment::EnvironmentName;
-use omnitool_heroku::{Heroku, NewRelease, Pace, Settings};
+use omnitool_heroku::{DatabaseAddOn, Heroku, NewRelease, Pace, Settings};
 use omnitool_heroku_emulator::FaultKind;
 use omnitool_testing::fixture;
 
@@ -154,6 +154,19 @@ impl Site {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// A second database of the app.
+    fn another_database(&self) -> DatabaseAddOn {
+        self.world.emulator.add_database(self.app, "another-db", PLAN).unwrap();
+        Heroku::new(self.settings()).unwrap().database_of(self.app, "another-db").unwrap()
+    }
+
+    /// Lets Heroku restore `b001` into `database`.
+    fn restore(&self, database: &DatabaseAddOn) {
+        let heroku = Heroku::new(self.settings()).unwrap();
+        let backup = heroku.transfer(self.app, "1").unwrap().to_url.unwrap();
+        heroku.restore(database, &backup, Duration::from_secs(60), &mut |_| ()).unwrap();
     }
 
     /// The names of all backups and restores, oldest first.
@@ -356,6 +369,47 @@ fn a_restore_whose_end_was_not_seen_is_not_begun_again() {
     site.success(&[]);
     assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
     assert_eq!(site.transfers(), ["b001", "b002", "r003"]);
+}
+
+#[test]
+fn a_restore_of_another_database_of_the_app_is_not_taken_for_the_own_one() {
+    let site = Site::staging();
+    let other = site.another_database();
+    // Heroku refuses the restore that this one asks for, and then does another one.
+    site.world.fault(FaultKind::Status(403), "POST", "/restores", 1);
+    site.failure(&["--backup", "b001"]);
+    site.restore(&other);
+    site.success(&["--backup", "b001"]);
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "b002", "r003", "r004"]);
+}
+
+#[test]
+fn a_restore_of_another_database_of_the_app_is_not_waited_for() {
+    let site = Site::staging();
+    let other = site.another_database();
+    // It goes on as long as somebody reads a table there.
+    let mut conn = site.world.connect(&other.name);
+    conn.batch_execute("CREATE TABLE notes (id INT); BEGIN; SELECT id FROM notes").unwrap();
+    std::thread::scope(|scope| {
+        let restore = scope.spawn(|| site.restore(&other));
+        while site.transfers().len() < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut command = site.world.command(&site.arguments(&["--backup", "b001"]));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let ended = child.try_wait().unwrap();
+        assert!(!restore.is_finished());
+        conn.batch_execute("ROLLBACK").unwrap();
+        child.wait().unwrap();
+        assert!(ended.is_some_and(|status| status.success()));
+    });
+    assert_eq!((site.users(), site.is_in_maintenance()), (vec!["alice".to_owned()], false));
+    assert_eq!(site.transfers(), ["b001", "r002", "b003", "r004"]);
 }
 
 #[test]

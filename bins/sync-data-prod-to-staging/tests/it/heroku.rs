@@ -9,7 +9,7 @@ use omnitool_heroku_emulator::FaultKind;
 use omnitool_testing::{CommandOutput, fixture};
 use serde_json::Value;
 
-use self::world::{STAGING, World};
+use self::world::{PRODUCTION, STAGING, World};
 use crate::{ACCESS, ACCESS_OF_PEOPLE, PEOPLE, TESTER, TOOLS, add_people, lines};
 
 #[path = "../../../backup-database/tests/it/heroku/world.rs"]
@@ -283,6 +283,23 @@ fn a_run_that_is_killed_while_it_copies_goes_on_with_its_copy() {
     site.run(&[]).success();
     site.is_refreshed();
     assert_eq!((site.made(), site.addons().len()), (1, 2));
+}
+
+#[test]
+fn a_copy_between_other_databases_of_the_app_is_not_taken_for_the_own_one() {
+    let site = Site::new(ESSENTIAL);
+    let flags = ["--via", "transfer", "--no-download"];
+    // Heroku refuses the copy that this one asks for, and then makes another one.
+    site.0.fault(FaultKind::Status(403), "POST", "/transfers", 1);
+    site.run(&flags).failure(1);
+    site.0.emulator.add_database(STAGING, "another-db", ESSENTIAL).unwrap();
+    let database = |app, name| site.heroku().database_of(app, name).unwrap();
+    let (from, to) = (database(PRODUCTION, "DATABASE_URL"), database(STAGING, "another-db"));
+    let limit = std::time::Duration::from_secs(60);
+    site.heroku().copy(&from, &to, limit, &mut |_| ()).unwrap();
+    site.run(&flags).success();
+    site.is_refreshed();
+    assert_eq!(site.0.count("POST", "/transfers"), 3);
 }
 
 #[test]

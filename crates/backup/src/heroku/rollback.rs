@@ -431,12 +431,13 @@ impl Run<'_> {
     fn is_ours(&self, transfer: &Transfer) -> bool {
         let is_restore = transfer.kind() == TransferKind::Restore;
         is_restore
+            && transfer.writes(self.backups.url.expose()) == Some(true)
             && self.state.asked.is_some_and(|asked| {
                 asked.backup == self.state.target && transfer.num > asked.after
             })
     }
 
-    /// Waits until nothing else is being restored, be it well or not: two restores at once would mix.
+    /// Waits until nothing else is being restored there, be it well or not: two restores at once would mix.
     fn wait_for_others(
         &self,
         progress: &mut dyn FnMut(Progress),
@@ -447,7 +448,8 @@ impl Run<'_> {
             progress(Progress { step: Step::Replace, done, total });
         };
         for other in heroku.transfers(&database.billing_app)? {
-            let is_restore = other.kind() == TransferKind::Restore;
+            let is_restore = other.kind() == TransferKind::Restore
+                && other.writes(self.backups.url.expose()) != Some(false);
             if !is_restore || other.is_finished() || self.is_ours(&other) {
                 continue;
             }

@@ -1,12 +1,14 @@
 //! Databases and their backups, on a real server.
 
+use std::time::Duration;
+
 use diesel::{RunQueryDsl as _, connection::SimpleConnection as _, sql_types::BigInt};
 use omnitool_database::{AnyConnection, Mode, open};
-use omnitool_heroku::{DatabaseAddOn, HerokuError, TransferKind};
+use omnitool_heroku::{DatabaseAddOn, Heroku, HerokuError, TransferKind};
 use omnitool_heroku_emulator::FaultKind;
 use serde_json::json;
 
-use crate::world::{LIMIT, World};
+use crate::world::{LIMIT, World, patient_client};
 
 #[derive(diesel::QueryableByName)]
 struct Count {
@@ -71,6 +73,49 @@ fn a_backup_is_found_also_where_the_last_of_all_attempts_was_answered_too_late()
     let backup = world.heroku.capture(&database, LIMIT, &mut |_| {}).unwrap();
     assert_eq!(backup.name(), "b001");
     assert_eq!(world.heroku.transfers("demo").unwrap().len(), 1);
+}
+
+#[test]
+fn what_happens_to_another_database_meanwhile_is_not_taken_for_the_own_backup_restore_or_copy() {
+    let (world, database) = ready();
+    let backup = world.heroku.capture(&database, LIMIT, &mut |_| {}).unwrap();
+    let address = backup.to_url.unwrap();
+    let [other, third] = ["other-db", "third-db"].map(|name| {
+        world.emulator.add_database("demo", name, "heroku-postgresql:standard-0").unwrap();
+        world.heroku.database_of("demo", name).unwrap()
+    });
+    // It tries for as long as the stranger may need.
+    let patient = patient_client(&world.emulator, 12);
+    let transfer = |heroku: &Heroku, what, from: &DatabaseAddOn, to: &DatabaseAddOn| {
+        match what {
+            "backups" => heroku.begin_capture(from),
+            "restores" => heroku.restore(to, &address, LIMIT, &mut |_| {}),
+            _ => heroku.copy(from, to, LIMIT, &mut |_| {}),
+        }
+        .unwrap()
+        .num
+    };
+    for what in ["backups", "restores", "transfers"] {
+        // The call goes wrong, time and again, and nothing comes of it ...
+        let path = format!("/client/v11/databases/{}/{what}", database.id);
+        world.fault(FaultKind::Status(503), "POST", &format!("={path}"), 100);
+        let request = format!("POST {path}");
+        let before = world.count(&request);
+        let (own, strange) = std::thread::scope(|scope| {
+            let stranger = scope.spawn(|| {
+                while world.count(&request) == before {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                // ... while somebody else does the same with another database.
+                let strange = transfer(&world.heroku, what, &other, &third);
+                world.emulator.heal();
+                strange
+            });
+            let from = if what == "backups" { &database } else { &other };
+            (transfer(&patient, what, from, &database), stranger.join().unwrap())
+        });
+        assert!(own > strange, "{what}: {own} and {strange}");
+    }
 }
 
 #[test]
@@ -148,7 +193,7 @@ fn a_follower_that_never_catches_up_ends_with_the_deadline() {
     world.heroku.create_addon("demo", plan, "copy-db", "COPY", &follow).unwrap();
     let copy = world.heroku.database_of("demo", "COPY").unwrap();
     world.fault(FaultKind::FollowerBehind, "", "", 10_000);
-    let limit = std::time::Duration::from_secs(1);
+    let limit = Duration::from_secs(1);
     let error = world.heroku.wait_for_follower(&copy, limit).unwrap_err();
     assert!(error.to_string().contains("17 commits behind"), "{error}");
 }

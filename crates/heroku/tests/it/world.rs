@@ -77,7 +77,16 @@ impl World {
 }
 
 pub(crate) fn client(emulator: &Emulator, token: &str) -> Heroku {
+    client_with(emulator, token, Pace::quick())
+}
+
+/// A client that makes a call so often.
+pub(crate) fn patient_client(emulator: &Emulator, attempts: u32) -> Heroku {
+    client_with(emulator, TOKEN, Pace { attempts, ..Pace::quick() })
+}
+
+fn client_with(emulator: &Emulator, token: &str, pace: Pace) -> Heroku {
     let settings = Settings::at(&emulator.url(), token.into());
     let roots = emulator.authority().as_bytes().to_vec();
-    Heroku::new(Settings { roots, pace: Pace::quick(), ..settings }).unwrap()
+    Heroku::new(Settings { roots, pace, ..settings }).unwrap()
 }

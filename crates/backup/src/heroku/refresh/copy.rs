@@ -72,10 +72,14 @@ impl Run<'_, '_> {
         let request = self.request;
         let heroku = request.backups.heroku();
         let transfers = heroku.transfers(&database.billing_app)?;
+        let (from, to) = (request.databases.source.expose(), self.address_of(database)?);
         let earlier = match copy.copying {
             Copying::Asked { after } => transfers.iter().find(|transfer| {
-                let is_it = transfer.num > after && transfer.kind() == TransferKind::Copy;
-                is_it && (transfer.is_success() || !transfer.is_finished())
+                transfer.num > after
+                    && transfer.kind() == TransferKind::Copy
+                    && transfer.reads(from) == Some(true)
+                    && transfer.writes(to.expose()) == Some(true)
+                    && (transfer.is_success() || !transfer.is_finished())
             }),
             _ => None,
         };
