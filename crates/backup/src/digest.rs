@@ -2,8 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::Path,
 };
 
@@ -20,25 +19,6 @@ pub(crate) struct Fingerprint {
 
 /// The fingerprint of `file`, read in pieces.
 pub(crate) fn of_file(file: &Path) -> io::Result<Fingerprint> {
-    read(file, |_| Ok(()))
-}
-
-/// Copies `from` into `to`, telling how many bytes it has; the fingerprint is of what was copied.
-pub(crate) fn copy(
-    from: &Path,
-    mut to: File,
-    progress: &mut dyn FnMut(u64),
-) -> io::Result<Fingerprint> {
-    let mut done = 0;
-    read(from, |piece| {
-        to.write_all(piece)?;
-        done += piece.len() as u64;
-        progress(done);
-        Ok(())
-    })
-}
-
-fn read(file: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Fingerprint> {
     let mut source = fs_err::File::open(file)?;
     let mut hasher = Hasher::default();
     let mut piece = vec![0; 1 << 18];
@@ -48,7 +28,6 @@ fn read(file: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Resul
             return Ok(hasher.finish());
         }
         hasher.update(&piece[..length]);
-        each(&piece[..length])?;
     }
 }
 

@@ -18,8 +18,9 @@ use super::{
     beside::{self, Beside},
     execute, find_problem, objects, pages, quoted, read_contents, read_stamp,
 };
-use crate::store::{
-    Contents, Progress, RestoreError, RestoreHooks, RestoreRequest, SESSION_TABLE, Step,
+use crate::{
+    digest,
+    store::{Contents, Progress, RestoreError, RestoreHooks, RestoreRequest, SESSION_TABLE, Step},
 };
 
 /// How long to wait for other writers before giving up.
@@ -33,14 +34,13 @@ pub(super) fn restore(
     let mut beside = Beside::begin(database, request.label)?;
     let total = std::fs::metadata(request.file).map(|metadata| metadata.len()).ok();
     let mut staged = |done| (hooks.progress)(Progress { step: Step::Stage, done, total });
-    let copied = beside
-        .stage(request.file, &mut staged)
-        .map_err(|source| RestoreError::Stage { database: beside::name(database), source })?;
-    if copied.sha256 != request.sha256 {
+    let cannot_stage = |source| RestoreError::Stage { database: beside::name(database), source };
+    beside.stage(request.file, &mut staged).map_err(cannot_stage)?;
+    (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
+    if digest::of_file(beside.staged()).map_err(cannot_stage)?.sha256 != request.sha256 {
         return Err(RestoreError::Changed { label: request.label.to_owned() });
     }
     let shape = Shape::read(&mut open(&DatabaseUrl::sqlite(database), Mode::Create)?)?;
-    (hooks.progress)(Progress { step: Step::Check, done: 0, total: None });
     let url = DatabaseUrl::sqlite(beside.staged());
     prepare(&url, &shape, request)?;
     (hooks.check)(&url).map_err(|problem| {
