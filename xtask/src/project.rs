@@ -181,7 +181,7 @@ impl Project {
         taken.map_err(|error| match error {
             AcquireLockError::Held { .. } | AcquireLockError::Interrupted { .. } => {
                 Failure::refused(error)
-                    .hint("wait until it has ended (--wait does); nothing was changed by this one")
+                    .hint("wait until it has ended, and whatever it started (--wait does); nothing was changed by this one")
             }
             _ => Failure::failed(error),
         })

@@ -2,12 +2,13 @@
 
 mod error;
 
-use std::path::PathBuf;
+use std::{fs::File, io, path::PathBuf, sync::Arc};
 
 use crate::{
     Action, Activation, Artifact, ArtifactSource, CommandLine, ConfigChange, Continuation,
-    Credential, Fact, FindArtifactError, Hook, ListedBackup, Moment, Origin, Place, Plan, Platform,
-    ProgramCall, ProgramOutput, Purpose, Rehearsed, ReleaseId, StepId, Variable, Watch,
+    Credential, DeployLock, Fact, FindArtifactError, Hook, ListedBackup, Moment, Origin, Place,
+    Plan, Platform, ProgramCall, ProgramOutput, Purpose, Rehearsed, ReleaseId, Serving, StepId,
+    Variable, Watch,
     artifact::{find_artifact, remove_old_artifacts, unpacked_programs},
     chain::chain,
     pack_artifact,
@@ -79,6 +80,8 @@ pub struct Executor<'a> {
     here: Vec<Variable>,
     facts: Vec<Variable>,
     run: String,
+    /// What programs hold as long as they run.
+    lock: Option<Arc<File>>,
     /// The unpacked artifact.
     unpacked: Option<PathBuf>,
     /// Backups since then are this run's own; set where it continues another one.
@@ -105,10 +108,21 @@ impl<'a> Executor<'a> {
             here: plan.site().variables_here(),
             facts: hook_variables(plan),
             run: run.to_owned(),
+            lock: None,
             unpacked: None,
             continues_since: None,
             aftermath: Aftermath::default(),
         }
+    }
+
+    /// Lets the programs of the run hold `lock`, too, so that it outlives a run that is killed as long as they do.
+    ///
+    /// # Errors
+    ///
+    /// Fails where this process may open no more files.
+    pub fn share(&mut self, lock: &DeployLock) -> io::Result<()> {
+        self.lock = Some(Arc::new(lock.share()?));
+        Ok(())
     }
 
     /// Takes over what an earlier run found and did.
@@ -146,7 +160,7 @@ impl<'a> Executor<'a> {
 
     /// What was learned and changed, and which release serves now.
     #[must_use]
-    pub fn finish(self) -> (Aftermath, Option<ReleaseId>) {
+    pub fn finish(self) -> (Aftermath, Serving) {
         let serving = self.platform.serving();
         (self.aftermath, serving)
     }
@@ -385,7 +399,9 @@ impl<'a> Executor<'a> {
     ) -> Result<String, ActionError> {
         self.platform.settle(watch)?;
         match self.platform.serving() {
-            Some(serving) if serving != from => Ok(format!("release {serving} serves, as before")),
+            Serving::Release(serving) if serving != from => {
+                Ok(format!("release {serving} serves, as before"))
+            }
             _ => Ok(self.platform.activate(to, watch)?.evidence),
         }
     }
@@ -415,13 +431,10 @@ impl<'a> Executor<'a> {
     }
 
     fn summary(&self) -> String {
-        let serving = match self.platform.serving() {
-            Some(release) => format!("release {release} serves"),
-            None => "nothing serves".to_owned(),
-        };
+        let serving = self.platform.serving();
         match &self.aftermath.backup {
             Some(backup) => format!("{serving}; backup {backup} is from before this run"),
-            None => serving,
+            None => serving.to_string(),
         }
     }
 }
@@ -458,6 +471,8 @@ impl Execute for Executor<'_> {
         action: &Action,
         watch: &mut Watch<'_>,
     ) -> Result<Performed, ActionError> {
+        let lock = self.lock.clone();
+        let watch = &mut watch.locking(lock.as_deref());
         let evidence = match action {
             Action::Program(call) => return self.program(call, watch),
             Action::Hook(hook) => return self.hook(hook, watch),

@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, HerokuWay, Home, Platform,
-    PlatformError, ProgramCall, ProgramOutput, Purpose, ReleaseId, RunProgramError, Site,
+    PlatformError, ProgramCall, ProgramOutput, Purpose, ReleaseId, RunProgramError, Serving, Site,
     Situation, Stream, Variable, Watch, chain::chain,
 };
 
@@ -471,8 +471,8 @@ impl Platform for HerokuPlatform {
         Ok(before.filter(|before| ledger.eligible(*before).is_some()))
     }
 
-    fn serving(&self) -> Option<ReleaseId> {
-        self.ledger().ok()?.serving()
+    fn serving(&self) -> Serving {
+        self.ledger().map_or(Serving::Unknown, |ledger| ledger.serving().into())
     }
 }
 

@@ -61,7 +61,9 @@ pub use plan::{
     DatabaseState, DeployOptions, Plan, ProductionOptions, RELEASES_KEPT, RehearsalOptions,
     Rehearsed, RollbackChoice,
 };
-pub use platform::{Activation, ConfigChange, HerokuVersions, Platform, PlatformError, Situation};
+pub use platform::{
+    Activation, ConfigChange, HerokuVersions, Platform, PlatformError, Serving, Situation,
+};
 pub use process::RunCommandError;
 pub use program::{Cause, Credential, ListedBackup, ProgramOutput, RunProgramError, run_program};
 pub use release::{ParseReleaseIdError, ReleaseId};

@@ -17,8 +17,8 @@ pub use self::app::{App, AppError, AppSpec, RunningApp};
 use self::{config::Config, releases::Releases};
 use crate::{
     Activation, Artifact, ConfigChange, DatabaseState, HerokuWay, Home, Platform, PlatformError,
-    ProgramCall, ProgramOutput, ReleaseId, RunProgramError, Site, Situation, UnpackArtifactError,
-    Variable, Watch, chain::chain, program::run_program,
+    ProgramCall, ProgramOutput, ReleaseId, RunProgramError, Serving, Site, Situation,
+    UnpackArtifactError, Variable, Watch, chain::chain, program::run_program,
 };
 
 /// An environment on this machine.
@@ -268,10 +268,6 @@ impl LocalPlatform {
             && self.releases.current()? == Some(release);
         Ok(same && self.app.answers(app, watch)?)
     }
-
-    fn running(&self) -> Option<ReleaseId> {
-        self.app.running().ok().flatten().and_then(|app| app.release.parse().ok())
-    }
 }
 
 impl Platform for LocalPlatform {
@@ -374,8 +370,9 @@ impl Platform for LocalPlatform {
         Ok(before.filter(|before| self.releases.folder_of(*before).is_dir()))
     }
 
-    fn serving(&self) -> Option<ReleaseId> {
-        self.running()
+    fn serving(&self) -> Serving {
+        let running = self.app.running();
+        running.map_or(Serving::Unknown, |app| app.and_then(|app| app.release.parse().ok()).into())
     }
 }
 

@@ -1,7 +1,8 @@
 //! One run per environment.
 //!
-//! The lock is the operating system's: it goes with the process that holds it, however that ends. What the file says is only
-//! for people; a file that says something while nobody holds the lock is what a run left that died.
+//! The lock is the operating system's: it goes with the process that holds it, however that ends, and with the programs that
+//! this process has started: those of a run that was killed go on, and no other run may begin meanwhile. What the file says
+//! is only for people; a file that says something while nobody holds the lock is what a run left that died.
 
 use std::{
     fmt,
@@ -78,7 +79,7 @@ pub enum AcquireLockError {
     },
 }
 
-/// Holds an environment until it is dropped, or until its process ends in whatever way.
+/// Holds an environment until it is dropped, or until its process and the programs that share it have ended in whatever way.
 #[derive(Debug)]
 pub struct DeployLock {
     locked: std::fs::File,
@@ -165,6 +166,16 @@ impl DeployLock {
             Err(TryLockError::WouldBlock) => Ok(read_holder(&mut file)),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+
+    /// The lock for a program that this process starts, and that has it as long as it runs. An orderly end unlocks it all
+    /// the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails where this process may open no more files.
+    pub(crate) fn share(&self) -> io::Result<std::fs::File> {
+        self.locked.try_clone()
     }
 
     /// Who had the lock before and died without giving it back.

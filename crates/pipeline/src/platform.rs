@@ -1,5 +1,7 @@
 //! What a run needs of the platform that it deploys to.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -124,8 +126,35 @@ pub trait Platform {
     /// Fails where the platform cannot say.
     fn previous(&self) -> Result<Option<ReleaseId>, PlatformError>;
 
-    /// The release whose app is running, as far as can be told.
-    fn serving(&self) -> Option<ReleaseId>;
+    /// The release whose app is running.
+    fn serving(&self) -> Serving;
+}
+
+/// What runs, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// The app of this release.
+    Release(ReleaseId),
+    /// No app of any release.
+    Nothing,
+    /// That could not be seen.
+    Unknown,
+}
+
+impl From<Option<ReleaseId>> for Serving {
+    fn from(release: Option<ReleaseId>) -> Self {
+        release.map_or(Self::Nothing, Self::Release)
+    }
+}
+
+impl fmt::Display for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(release) => write!(f, "release {release} serves"),
+            Self::Nothing => f.write_str("nothing serves"),
+            Self::Unknown => f.write_str("what serves could not be seen"),
+        }
+    }
 }
 
 /// How a release became the one that serves.

@@ -83,16 +83,14 @@ pub(crate) fn run(
     limit: Option<Duration>,
     watch: &mut Watch<'_>,
 ) -> Result<Finished, RunCommandError> {
-    let mut child = command
-        .to_process()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| RunCommandError::Start {
-            command: command.without_variables(),
-            source,
-        })?;
+    let spawn = || {
+        let mut process = command.to_process();
+        process.stdin(watch.stdin()?).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let mut child = spawn().map_err(|source| RunCommandError::Start {
+        command: command.without_variables(),
+        source,
+    })?;
     let lines = read_lines(&mut child);
     let mut running =
         Running { command, child, limit, started: Instant::now(), stopping: None, status: None };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    Aftermath, DatabaseChange, Home, Plan, ReleaseId, RunReport, StepId, StepOutcome, Task,
+    Aftermath, DatabaseChange, Home, Plan, RunReport, Serving, StepId, StepOutcome, Task,
     command::quoted,
 };
 
@@ -27,7 +27,7 @@ pub struct NextStep {
 
 /// Where the database, the app and the backup stand.
 #[must_use]
-pub fn standing(plan: &Plan, aftermath: &Aftermath, serving: Option<ReleaseId>) -> Vec<Standing> {
+pub fn standing(plan: &Plan, aftermath: &Aftermath, serving: Serving) -> Vec<Standing> {
     let Aftermath { artifact: _, backup, database, credentials: _, documents: _ } = aftermath;
     let mut all = Vec::new();
     let mut add = |part, state| all.push(Standing { part, state });
@@ -46,13 +46,11 @@ pub fn standing(plan: &Plan, aftermath: &Aftermath, serving: Option<ReleaseId>) 
     add(
         "app",
         match serving {
-            Some(release) if release == plan.release() => {
-                format!("release {release} serves at {}", plan.site().base_url)
+            Serving::Release(release) if release == plan.release() => {
+                format!("{serving} at {}", plan.site().base_url)
             }
-            Some(release) => {
-                format!("release {release} serves at {}, as before", plan.site().base_url)
-            }
-            None => "nothing serves".to_owned(),
+            Serving::Release(_) => format!("{serving} at {}, as before", plan.site().base_url),
+            Serving::Nothing | Serving::Unknown => serving.to_string(),
         },
     );
     add(

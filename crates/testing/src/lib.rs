@@ -13,7 +13,7 @@ pub use database::TestDatabase;
 pub use dump::dump;
 pub use omnitool_database::Dialect;
 pub use postgres::{PostgresServer, SERVER_URL_VARIABLE};
-pub use project::{CommandOutput, TestProject};
+pub use project::{CommandOutput, TestProject, write_program};
 
 /// Makes two tests of each named function `fn(TestDatabase)`: one on SQLite, one on PostgreSQL.
 ///

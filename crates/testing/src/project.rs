@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -133,6 +134,25 @@ impl CommandOutput {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self.stderr
     }
+}
+
+/// Writes an executable script, in a process of its own: a process that another test starts has, for a moment, a copy of
+/// every open file of this one, and a program that is open for writing cannot be executed.
+///
+/// # Panics
+///
+/// Where it cannot be written.
+pub fn write_program(file: &Path, script: &str) {
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = format!("#!/bin/sh\n{script}\n");
+    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
 }
 
 fn copy_folder(from: &Path, to: &Path) {

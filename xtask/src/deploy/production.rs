@@ -154,7 +154,7 @@ fn show(project: &Project, site: &Site, args: &DeployProductionArgs) -> Result<O
 /// The number of what staging runs.
 fn promoted(project: &Project) -> Result<ReleaseId, Failure> {
     let staging = project.site_on(EnvironmentName::Staging, PlatformName::Heroku)?;
-    let serving = platform(&staging)?.serving();
+    let serving = look(&*platform(&staging)?)?.serving;
     serving.ok_or_else(|| {
         Failure::refused(NothingToPromoteError)
             .hint("cargo xtask deploy-staging --platform heroku; nothing was changed")

@@ -6,7 +6,7 @@ use chrono::Utc;
 use omnitool_cli::{Failure, Interrupt, print};
 use omnitool_pipeline::{
     Aftermath, App, ArtifactSource, Continuation, DeployLock, Executor, History, Holder, Home,
-    Journal, LocalPlatform, Plan, Platform, ReleaseId, Revision, RunInfo, RunReport, Sink, Sinks,
+    Journal, LocalPlatform, Plan, Platform, Revision, RunInfo, RunReport, Serving, Sink, Sinks,
     Site, Situation, run as run_plan,
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Ran {
     pub(crate) id: String,
     pub(crate) report: RunReport,
     pub(crate) aftermath: Aftermath,
-    pub(crate) serving: Option<ReleaseId>,
+    pub(crate) serving: Serving,
     /// Where to look, as text.
     pub(crate) places: String,
 }
@@ -96,6 +96,7 @@ impl<'a> Session<'a> {
             revision: revision.clone(),
         };
         let mut executor = Executor::new(plan, &id, &mut *platform, source, project.artifacts());
+        executor.share(&lock).map_err(Failure::failed)?;
         if let Some(continues) = &continues {
             executor
                 .take_over(continues)

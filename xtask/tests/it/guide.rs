@@ -7,10 +7,11 @@ use std::{
 };
 
 use omnitool_pipeline::PROGRAMS;
+use omnitool_testing::write_program;
 
 use crate::{
     heroku::{PRODUCTION, STAGING, World},
-    project::{free_port, stderr, stdout, write_program},
+    project::{free_port, stderr, stdout},
 };
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");

@@ -107,7 +107,7 @@ impl World {
 
     /// The descriptions of an app's releases, oldest first, without the artifact's digits.
     pub(crate) fn releases(&self, app: &str) -> Vec<String> {
-        let mut releases = self.client().releases(app, 100).unwrap();
+        let mut releases = self.client().releases(app, 1000).unwrap();
         releases.reverse();
         let text = |text: &str| text.split('-').next().unwrap_or_default().to_owned();
         releases

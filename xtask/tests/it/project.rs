@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -10,6 +10,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
+
+use omnitool_testing::write_program;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -384,21 +386,6 @@ fn normal_word(word: &str) -> String {
         return word.replace(bare, "N");
     }
     word.to_owned()
-}
-
-/// Writes an executable script, in a process of its own: a process that another test starts has, for a moment, a copy of
-/// every open file of this one, and a program that is open for writing cannot be executed.
-pub(crate) fn write_program(file: &Path, script: &str) {
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    let mut writer = Command::new("sh")
-        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
-        .arg(file)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let text = format!("#!/bin/sh\n{script}\n");
-    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(writer.wait().unwrap().success());
 }
 
 fn bare_word(word: &str) -> &str {

@@ -100,7 +100,7 @@ fn production_needs_a_rehearsal_of_this_artifact_on_the_newest_backup() {
     let program =
         project.root().join(".omnitool/artifacts").join(artifact).join("bin/backup-database");
     let before = fs::read_to_string(&program).unwrap();
-    crate::project::write_program(&program, newer);
+    omnitool_testing::write_program(&program, newer);
     let refused = project.deploy_production(&[]);
     assert_eq!(refused.status.code(), Some(1));
     insta::assert_snapshot!(project.normal(&stderr(&refused)), @r"
@@ -109,7 +109,7 @@ fn production_needs_a_rehearsal_of_this_artifact_on_the_newest_backup() {
 
     hint: run `cargo xtask rehearse production` and deploy again; nothing was changed
     ");
-    crate::project::write_program(&program, before.trim_start_matches("#!/bin/sh\n"));
+    omnitool_testing::write_program(&program, before.trim_start_matches("#!/bin/sh\n"));
 
     let output = project.deploy_production(&[]);
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::Read as _,
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -13,14 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use omnitool_environment::{DatabaseUrl, EnvironmentName};
+use omnitool_environment::EnvironmentName;
 use omnitool_pipeline::{
-    Aftermath, App, ArtifactSource, DeployOptions, Event, Executor, Home, LocalPlatform, PROGRAMS,
-    Plan, Platform, REQUIRED_DATA, ReleaseId, RunInfo, RunReport, Sink, Site, Situation,
-    WriteJournalError, run,
+    Aftermath, App, Event, PROGRAMS, Plan, REQUIRED_DATA, RunReport, Serving, Settings, Sink,
+    WriteJournalError,
 };
+use omnitool_testing::write_program;
 
-use crate::suite::World;
+use crate::{
+    scene::{self, Scene, info},
+    suite::World,
+};
 
 /// The app of the fake programs: this test binary, told to be the app by a variable. As a test it does nothing.
 #[test]
@@ -52,19 +54,25 @@ impl Sink for Events {
 pub(crate) struct Ran {
     pub(crate) report: RunReport,
     pub(crate) aftermath: Aftermath,
-    pub(crate) serving: Option<ReleaseId>,
+    pub(crate) serving: Serving,
     pub(crate) events: Vec<Event>,
     pub(crate) plan: Plan,
 }
 
-/// A project in a temporary folder. Its app is stopped when it is dropped.
+/// What a test holds that runs plans in its own process, and a suite whose runs have processes of their own.
 ///
 /// There is one at a time: a process that another test starts has, for a moment, a copy of every open file, and a program
 /// that is open for writing cannot be executed.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A project in a temporary folder. Its app is stopped when it is dropped.
 pub(crate) struct Project {
     folder: tempfile::TempDir,
-    _only: MutexGuard<'static, ()>,
-    pub(crate) site: Site,
+    _alone: Option<MutexGuard<'static, ()>>,
+    pub(crate) scene: Scene,
 }
 
 impl Project {
@@ -73,8 +81,14 @@ impl Project {
     }
 
     pub(crate) fn of(environment: EnvironmentName) -> Self {
-        static ONLY: Mutex<()> = Mutex::new(());
-        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
+        let mut project = Self::for_others(environment);
+        project._alone = Some(alone);
+        project
+    }
+
+    /// One in which only other processes run plans.
+    pub(crate) fn for_others(environment: EnvironmentName) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_owned();
         for file in REQUIRED_DATA {
@@ -82,18 +96,9 @@ impl Project {
             fs::write(root.join(file), file).unwrap();
         }
         fs::create_dir_all(root.join("programs")).unwrap();
-        let port = free_port();
-        let site = Site {
-            environment,
-            home: Home::Local {
-                database_url: DatabaseUrl::sqlite(
-                    &root.join(".omnitool").join(environment.as_str()).join("omnitool.db"),
-                ),
-            },
-            base_url: format!("http://127.0.0.1:{port}").parse().unwrap(),
-            root,
-        };
-        let project = Self { folder, _only: only, site };
+        let base_url = format!("http://127.0.0.1:{}", free_port()).parse().unwrap();
+        let scene = Scene { environment, root, base_url, heroku: None };
+        let project = Self { folder, _alone: None, scene };
         for program in PROGRAMS {
             project.program(program, &answer(&format!("{program} done")));
         }
@@ -127,7 +132,7 @@ impl Project {
     }
 
     pub(crate) fn environment(&self) -> PathBuf {
-        self.root().join(".omnitool").join(self.site.environment.as_str())
+        self.scene.folder()
     }
 
     pub(crate) fn app(&self) -> App {
@@ -138,9 +143,7 @@ impl Project {
     pub(crate) fn program(&self, name: &str, script: &str) {
         let file = self.root().join("programs").join(name);
         let calls = self.root().join("calls");
-        let text = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{script}\n", calls.display());
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&file, &format!("echo \"{name} $*\" >> {}\n{script}", calls.display()));
     }
 
     /// Writes a `migrate-db` that migrates with `script`.
@@ -156,7 +159,7 @@ impl Project {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let _ = fs::remove_file(file);
         text.replace(&*self.root().to_string_lossy(), "/project")
-            .replace(&self.site.base_url.port().unwrap().to_string(), "PORT")
+            .replace(&self.scene.base_url.port().unwrap().to_string(), "PORT")
     }
 
     pub(crate) fn deploy(&self) -> Ran {
@@ -164,55 +167,23 @@ impl Project {
     }
 
     pub(crate) fn deploy_until(&self, interrupted: &dyn Fn() -> bool) -> Ran {
-        let plan = Plan::staging(&self.site, &self.look(), DeployOptions::default());
-        self.run(plan, interrupted)
-    }
-
-    pub(crate) fn look(&self) -> Situation {
-        self.platform().look().unwrap()
-    }
-
-    pub(crate) fn run(&self, plan: Plan, interrupted: &dyn Fn() -> bool) -> Ran {
-        let mut platform = self.platform();
-        let mut executor =
-            Executor::new(&plan, "run", &mut *platform, self.source(), self.artifacts());
+        let plan = self.scene.plan(&self.scene.look(), Settings::default());
         let mut events = Events::default();
-        let report = run(&plan, &info("run"), &mut executor, &mut events, interrupted);
-        let (aftermath, serving) = executor.finish();
+        let ran = self.scene.run(&plan, &info("run"), &mut events, interrupted);
+        let scene::Ran { report, aftermath, serving } = ran;
         Ran { report, aftermath, serving, events: events.0, plan }
     }
 }
 
 impl World for Project {
     fn new(environment: EnvironmentName) -> Self {
-        let project = Self::of(environment);
+        let project = Self::for_others(environment);
         project.remember();
         project
     }
 
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn platform(&self) -> Box<dyn Platform> {
-        fs::create_dir_all(self.environment()).unwrap();
-        Box::new(LocalPlatform::new(&self.site).unwrap())
-    }
-
-    fn source(&self) -> ArtifactSource {
-        ArtifactSource {
-            programs: self.root().join("programs"),
-            root: self.root().to_owned(),
-            revision: None,
-        }
-    }
-
-    fn artifacts(&self) -> PathBuf {
-        self.root().join(".omnitool/artifacts")
-    }
-
-    fn runs(&self) -> PathBuf {
-        self.environment().join("runs")
+    fn scene(&self) -> &Scene {
+        &self.scene
     }
 
     fn state(&self) -> String {
@@ -232,7 +203,7 @@ impl World for Project {
             current.ok(),
             self.app().running().unwrap().map(|app| app.release),
             read("effects").lines().collect::<Vec<_>>(),
-            read(&format!(".omnitool/{}/config.json", self.site.environment)).lines().count(),
+            read(&format!(".omnitool/{}/config.json", self.scene.environment)).lines().count(),
         )
     }
 }
@@ -249,7 +220,9 @@ impl Project {
         let once = |effect: &str| {
             let line = format!("{effect} $OMNITOOL_RELEASE");
             let file = effects.display();
-            format!("touch {file}; grep -q \"^{line}$\" {file} || echo \"{line}\" >> {file}")
+            let write = format!("grep -qs \"^{line}$\" {file} || echo \"{line}\" >> {file}");
+            // A run that is killed now leaves the program behind, which goes on beside the one of the next run.
+            format!("echo getting ready >&2; sleep 0.1; (flock 9; {write}) 9>> {file}.lock")
         };
         self.migrate(&format!("{begin}\n{}\n{}", once("migrated"), answer("1 applied")));
         let import = format!("{}\n{}", once("imported"), answer("imported"));
@@ -263,6 +236,10 @@ impl Project {
 /// A `backup-database` that keeps a list of backups.
 const BACKUPS: &str = r#"case "$*" in
 *capture*)
+  echo getting ready >&2
+  sleep 0.1
+  exec 9>> FILE.lock
+  flock 9
   id=$(printf b%03d $(($(grep -c . FILE) + 1)))
   echo "$id $7 $(date -u +%Y-%m-%dT%H:%M:%SZ)" >> FILE
   echo "{\"summary\":\"backup $id\",\"id\":\"$id\"}";;
@@ -276,17 +253,6 @@ const BACKUPS: &str = r#"case "$*" in
   echo ']}';;
 *) echo '{"summary":"pruned"}';;
 esac"#;
-
-/// A run of this name.
-pub(crate) fn info(run: &str) -> RunInfo {
-    RunInfo {
-        run: run.to_owned(),
-        user: "ann".to_owned(),
-        host: None,
-        revision: None,
-        continues: None,
-    }
-}
 
 impl Drop for Project {
     fn drop(&mut self) {

@@ -3,19 +3,35 @@
 mod faults;
 mod others;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
-use omnitool_environment::EnvironmentName;
+use omnitool_environment::{EnvironmentName, Url};
 use omnitool_heroku::{Heroku, Pace, Settings};
 use omnitool_heroku_emulator::{Emulator, Options};
-use omnitool_pipeline::{ArtifactSource, HerokuPlatform, Home, Platform, Site, Variable};
 use omnitool_testing::{Dialect, TestDatabase};
+use serde::{Deserialize, Serialize};
 
-use crate::{fake::Project, suite::World};
+use crate::{fake::Project, scene::Scene, suite::World};
 
-const APP: &str = "demo";
-const TOKEN: &str = "the-token-of-the-tests";
+pub(crate) const APP: &str = "demo";
+pub(crate) const TOKEN: &str = "the-token-of-the-tests";
 const PROCFILE: &str = "release: bin/migrate-db --tools data/tools.toml\nweb: bin/omnitool serve\n";
+
+/// An account at an emulated Heroku.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Account {
+    api: Url,
+    /// What consoles and storage are to be trusted by, as PEM.
+    authority: String,
+}
+
+impl Account {
+    pub(crate) fn settings(&self) -> Settings {
+        let pace = Pace { dyno_start: Duration::from_secs(5), ..Pace::quick() };
+        let roots = self.authority.as_bytes().to_vec();
+        Settings { roots, pace, ..Settings::at(&self.api, TOKEN.into()) }
+    }
+}
 
 /// A project whose environment is an app of an emulator.
 pub(crate) struct HerokuProject {
@@ -27,6 +43,10 @@ pub(crate) struct HerokuProject {
 
 impl HerokuProject {
     pub(crate) fn of(environment: EnvironmentName) -> Self {
+        Self::with(Project::of(environment))
+    }
+
+    fn with(mut project: Project) -> Self {
         let server = TestDatabase::empty(Dialect::Postgres);
         let options = Options {
             token: TOKEN.to_owned(),
@@ -37,13 +57,9 @@ impl HerokuProject {
         let emulator = Emulator::start(options).unwrap();
         emulator.add_app(APP).unwrap();
         emulator.add_database(APP, "main-db", "heroku-postgresql:essential-0").unwrap();
-        let mut project = Project::of(environment);
-        project.site.base_url = emulator.web_url(APP).unwrap().parse().unwrap();
-        project.site.home = Home::Heroku {
-            app: APP.to_owned(),
-            staging: None,
-            access: vec![Variable::secret("HEROKU_API_KEY", TOKEN)],
-        };
+        project.scene.base_url = emulator.web_url(APP).unwrap().parse().unwrap();
+        let authority = emulator.authority().to_owned();
+        project.scene.heroku = Some(Account { api: emulator.url(), authority });
         fs::write(project.root().join("Procfile"), PROCFILE).unwrap();
         project.remember_with(
             "psql -X -q \"$DATABASE_URL\" -c 'CREATE TABLE IF NOT EXISTS made (id int)' >/dev/null 2>&1",
@@ -51,15 +67,8 @@ impl HerokuProject {
         Self { emulator, project, _server: server }
     }
 
-    fn settings(&self) -> Settings {
-        let roots = self.emulator.authority().as_bytes().to_vec();
-        let settings = Settings::at(&self.emulator.url(), TOKEN.into());
-        let pace = Pace { dyno_start: Duration::from_secs(2), ..Pace::quick() };
-        Settings { roots, pace, ..settings }
-    }
-
     pub(crate) fn client(&self) -> Heroku {
-        Heroku::new(self.settings()).unwrap()
+        Heroku::new(self.scene().heroku.as_ref().unwrap().settings()).unwrap()
     }
 
     pub(crate) fn read(&self, file: &str) -> String {
@@ -87,29 +96,11 @@ impl HerokuProject {
 
 impl World for HerokuProject {
     fn new(environment: EnvironmentName) -> Self {
-        Self::of(environment)
+        Self::with(Project::for_others(environment))
     }
 
-    fn site(&self) -> &Site {
-        &self.project.site
-    }
-
-    fn platform(&self) -> Box<dyn Platform> {
-        let folder = self.project.environment();
-        fs::create_dir_all(&folder).unwrap();
-        Box::new(HerokuPlatform::new(self.site(), self.settings(), folder).unwrap())
-    }
-
-    fn source(&self) -> ArtifactSource {
-        self.project.source()
-    }
-
-    fn artifacts(&self) -> PathBuf {
-        self.project.artifacts()
-    }
-
-    fn runs(&self) -> PathBuf {
-        self.project.runs()
+    fn scene(&self) -> &Scene {
+        &self.project.scene
     }
 
     fn state(&self) -> String {

@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use omnitool_environment::EnvironmentName;
 use omnitool_pipeline::{Record, read_journal, render_html, write_report};
 
-use crate::{fake::Project, suite::World as _};
+use crate::fake::Project;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/journals").join(name)
@@ -95,7 +94,7 @@ fn a_file_that_is_no_journal_gives_no_report() {
 
 #[test]
 fn what_programs_answer_gets_into_the_report_also_where_they_fail() {
-    let project = Project::new(EnvironmentName::Staging);
+    let project = Project::staging();
     let added = r#"{"summary":"added 1 grant","mode":"merge","added":{"grants":1},"additions":[{"tool":"Inventory","user":"ann","fact":"grant"}]}"#;
     project.program("import-tool-access", &format!("echo '{added}'"));
     let checks = r#"{"summary":"1 check failed","checks":[{"id":"tools","name":"Tools match","outcome":"failed","message":"Missing: A","repair":"sync-tools"}]}"#;

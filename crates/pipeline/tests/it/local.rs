@@ -3,7 +3,8 @@
 use std::{cell::Cell, fs, net::TcpListener, net::TcpStream};
 
 use omnitool_pipeline::{
-    Event, LocalPlatform, Platform as _, RunError, StepId, StepOutcome, next_steps, standing,
+    Event, LocalPlatform, Platform as _, RunError, Serving, StepId, StepOutcome, next_steps,
+    standing,
 };
 
 use crate::fake::{Project, Ran, answer, eventually};
@@ -14,12 +15,15 @@ fn current(project: &Project) -> String {
 }
 
 fn answers(project: &Project) -> bool {
-    let port = project.site.base_url.port().unwrap();
+    let port = project.scene.base_url.port().unwrap();
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 fn serving(ran: &Ran) -> Option<String> {
-    ran.serving.map(|release| release.to_string())
+    match ran.serving {
+        Serving::Release(release) => Some(release.to_string()),
+        Serving::Nothing | Serving::Unknown => None,
+    }
 }
 
 fn failure(ran: &Ran) -> String {
@@ -161,7 +165,7 @@ fn a_failing_migration_stops_the_run_and_says_where_everything_stands() {
     for next in next_steps(&ran.plan, &ran.aftermath, &ran.report, "run", &programs) {
         text.push_str(&format!("{}: {}\n", next.purpose, next.command));
     }
-    let text = text.replace(&project.site.base_url.to_string(), "URL");
+    let text = text.replace(&project.scene.base_url.to_string(), "URL");
     insta::assert_snapshot!(text, @r"
     database: migrate-db failed: cannot migrate; what it had not committed is undone
     app: release 0001 serves at URL, as before
@@ -207,7 +211,7 @@ fn an_interrupted_run_waits_for_its_program_and_the_app_goes_on() {
     let failure = ran.report.failure.unwrap();
     assert_eq!(failure.step, StepId::Release);
     assert!(matches!(failure.error, RunError::Interrupted(_)), "{:?}", failure.error);
-    assert_eq!(ran.serving.unwrap().to_string(), "0001");
+    assert_eq!(ran.serving.to_string(), "release 0001 serves");
     assert!(answers(&project));
 }
 
@@ -243,9 +247,9 @@ fn an_interruption_between_two_actions_stops_the_run() {
 #[test]
 fn a_port_that_another_program_uses_is_refused_before_anything_changes() {
     let project = Project::staging();
-    let port = project.site.base_url.port().unwrap();
+    let port = project.scene.base_url.port().unwrap();
     let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let error = LocalPlatform::new(&project.site).unwrap().look().unwrap_err();
+    let error = LocalPlatform::new(&project.scene.site()).unwrap().look().unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("port {port} on 127.0.0.1 is used by a program that is not ours")

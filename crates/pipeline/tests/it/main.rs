@@ -10,4 +10,5 @@ mod local;
 mod notify;
 mod plan;
 mod runner;
+mod scene;
 mod suite;

@@ -9,7 +9,7 @@ use omnitool_pipeline::{
     Watch, WriteJournalError, run,
 };
 
-use crate::fake::{Events, info};
+use crate::{fake::Events, scene::info};
 
 /// Records actions; the one whose text contains `fails` fails.
 struct Recorder {

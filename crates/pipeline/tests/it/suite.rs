@@ -1,135 +1,34 @@
 //! What holds on every platform, whatever happens to a run. A platform passes it by being a [`World`].
 
-use std::{fs, panic, path::PathBuf};
+use std::{sync::Mutex, thread};
 
-use chrono::Utc;
 use omnitool_environment::EnvironmentName;
 use omnitool_pipeline::{
-    ArtifactSource, Continuation, DatabaseState, DeployOptions, Event, Executor, History, Journal,
-    Plan, Platform, ProductionOptions, RunInfo, RunReport, Settings, Sink, Site, Situation,
-    SkippedStep, StepId, WriteJournalError, pack_artifact, read_journal, run,
+    DatabaseState, Event, History, Settings, SkippedStep, StepId, read_journal,
 };
 
-use crate::fake::info;
+use crate::{
+    fake::alone,
+    scene::{Death, Order, Scene},
+};
 
 /// An environment on some platform, with programs that remember what they did.
-pub(crate) trait World {
+pub(crate) trait World: Sized {
+    /// Nothing may be run there but in processes of their own.
     fn new(environment: EnvironmentName) -> Self;
-    fn site(&self) -> &Site;
-    fn platform(&self) -> Box<dyn Platform>;
-    fn source(&self) -> ArtifactSource;
-    fn artifacts(&self) -> PathBuf;
-    /// Where journals are.
-    fn runs(&self) -> PathBuf;
+    fn scene(&self) -> &Scene;
     /// All that a run changes, as text.
     fn state(&self) -> String;
 }
 
-/// When a run dies, counted in events.
-#[derive(Clone, Copy, Debug)]
-enum Death {
-    /// When this event is written down.
-    After(usize),
-    /// When what it tells has happened, before it is written down.
-    Before(usize),
-}
-
-/// Writes the journal, and lets the run die.
-struct Dying {
-    journal: Journal,
-    death: Option<Death>,
-    seen: usize,
-}
-
-/// The run died. It is thrown past everything that would tidy up in an orderly end.
-struct Died;
-
-impl Sink for Dying {
-    fn emit(&mut self, event: &Event) -> Result<(), WriteJournalError> {
-        self.seen += 1;
-        if matches!(self.death, Some(Death::Before(number)) if number == self.seen) {
-            panic::resume_unwind(Box::new(Died));
-        }
-        self.journal.emit(event)?;
-        if matches!(self.death, Some(Death::After(number)) if number == self.seen) {
-            panic::resume_unwind(Box::new(Died));
-        }
-        Ok(())
-    }
-}
-
-fn plan<W: World>(world: &W, situation: &Situation) -> Plan {
-    plan_with(world, situation, Settings::default())
-}
-
-fn plan_with<W: World>(world: &W, situation: &Situation, settings: Settings) -> Plan {
-    let options = DeployOptions { settings, ..DeployOptions::default() };
-    match world.site().environment {
-        EnvironmentName::Production => {
-            let artifact = pack_artifact(&world.source(), &world.artifacts()).unwrap();
-            let gate = ProductionOptions {
-                artifact: Some(artifact.sha256),
-                found: vec!["approved".to_owned()],
-                rehearsed: None,
-            };
-            Plan::production(world.site(), situation, options, gate)
-        }
-        _ => Plan::staging(world.site(), situation, options),
-    }
-}
-
-/// Runs `plan`; nothing where it died.
-fn perform<W: World>(
-    world: &W,
-    plan: &Plan,
-    info: &RunInfo,
-    death: Option<Death>,
-) -> Option<RunReport> {
-    let mut platform = world.platform();
-    let mut executor =
-        Executor::new(plan, &info.run, &mut *platform, world.source(), world.artifacts());
-    if let Some(continuation) = &info.continues {
-        executor.take_over(continuation).unwrap();
-    }
-    let journal = Journal::create(&world.runs(), &info.run).unwrap();
-    let mut sink = Dying { journal, death, seen: 0 };
-    let ran = panic::catch_unwind(panic::AssertUnwindSafe(|| {
-        run(plan, info, &mut executor, &mut sink, &|| false)
-    }));
-    match ran {
-        Ok(report) => Some(report),
-        Err(died) => {
-            assert!(died.is::<Died>(), "the test itself failed");
-            None
-        }
-    }
-}
-
-/// Continues the run `stopped`, or begins anew where it had not begun.
-fn resume<W: World>(world: &W, stopped: &str, run: &str) -> RunReport {
-    let file = world.runs().join(format!("{stopped}.jsonl"));
-    let looked = world.platform().look().unwrap();
-    if fs::metadata(&file).unwrap().len() == 0 {
-        return perform(world, &plan(world, &looked), &info(run), None).unwrap();
-    }
-    let records = read_journal(&file).unwrap();
-    let Event::RunStarted { situation: Some(situation), .. } = &records[0].event else {
-        panic!("{records:?}");
-    };
-    let plan = plan(world, situation);
-    let continues = Continuation::new(&plan, &records, None, None, Utc::now()).unwrap();
-    let info = RunInfo { continues: Some(continues), ..info(run) };
-    perform(world, &plan, &info, None).unwrap()
-}
+/// How many worlds there are at a time. Their runs wait more than they compute.
+const WORLDS: usize = 3;
 
 /// The state after a run that nothing disturbs, and what happened in it.
 fn undisturbed<W: World>(environment: EnvironmentName, before: Before) -> (String, Vec<Event>) {
     let world = ready::<W>(environment, before);
-    let plan = plan(&world, &world.platform().look().unwrap());
-    let report = perform(&world, &plan, &info("run"), None);
-    let failure = report.unwrap().failure;
-    assert!(failure.is_none(), "{failure:?}");
-    let records = read_journal(&world.runs().join("run.jsonl")).unwrap();
+    Order::new(world.scene(), "run").carry_out();
+    let records = read_journal(&world.scene().runs().join("run.jsonl")).unwrap();
     (world.state(), records.into_iter().map(|record| record.event).collect())
 }
 
@@ -155,60 +54,68 @@ pub(crate) enum Before {
 fn ready<W: World>(environment: EnvironmentName, before: Before) -> W {
     let world = W::new(environment);
     if matches!(before, Before::OneRelease) {
-        let looked = world.platform().look().unwrap();
         // Only what it leaves matters.
         let left_out = [StepId::ImportAccess, StepId::Verify, StepId::Smoke, StepId::PruneBackups];
         let skipped = left_out.map(|step| SkippedStep { step, reason: "quick".to_owned() });
         let settings = Settings { skipped: skipped.to_vec(), ..Settings::default() };
-        let report = perform(&world, &plan_with(&world, &looked, settings), &info("first"), None);
-        let failure = report.unwrap().failure;
-        assert!(failure.is_none(), "{failure:?}");
-        assert_eq!(world.platform().look().unwrap().database, DatabaseState::Present);
+        Order { settings, ..Order::new(world.scene(), "first") }.carry_out();
+        assert_eq!(world.scene().look().database, DatabaseState::Present);
     }
     world
 }
 
-/// Wherever a run dies, a second one completes it: the same state as after a run that nothing disturbed, and nothing twice.
-pub(crate) fn a_run_that_dies_anywhere_is_completed<W: World>(
+/// Gives each of `cases` to `check`, several at a time.
+fn for_each<T: Send>(cases: Vec<T>, check: impl Fn(T) + Sync) {
+    let cases = Mutex::new(cases.into_iter());
+    let next = || cases.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..WORLDS {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    check(case);
+                }
+            });
+        }
+    });
+}
+
+/// Wherever a run is killed, a second one completes it: the same state as after a run that nothing disturbed, and nothing
+/// twice.
+fn a_run_that_is_killed_anywhere_is_completed<W: World>(
     environment: EnvironmentName,
     before: Before,
 ) {
+    let _alone = alone();
     let (expected, events) = undisturbed::<W>(environment, before);
-    for death in deaths(&events) {
+    for_each(deaths(&events), |death| {
         let world = ready::<W>(environment, before);
-        let plan = plan(&world, &world.platform().look().unwrap());
-        let report = perform(&world, &plan, &info("run"), Some(death));
-        assert!(report.is_none(), "{death:?}");
+        let scene = world.scene();
+        Order::new(scene, "run").die(death);
+        let history = || History::read(&scene.runs()).unwrap();
         if matches!(death, Death::After(number) if number == events.len()) {
             // Everything is done and written down.
-            assert!(History::read(&world.runs()).unwrap().find("run").unwrap().went_through());
-            continue;
+            assert!(history().find("run").unwrap().went_through());
+        } else {
+            Order::continuing(scene, "again", "run").carry_out();
+            assert!(history().find("again").unwrap().passed(), "{death:?}");
         }
-        let report = resume(&world, "run", "again");
-        assert!(report.failure.is_none(), "{death:?}: {report:?}");
         assert_eq!(world.state(), expected, "{death:?}");
-        let history = History::read(&world.runs()).unwrap();
-        assert!(history.find("again").unwrap().passed(), "{death:?}");
-    }
+    });
 }
 
-/// A run that continues another one may die, too.
-pub(crate) fn a_run_that_dies_twice_is_completed<W: World>(environment: EnvironmentName) {
+/// A run that continues another one may be killed, too.
+fn a_run_that_is_killed_twice_is_completed<W: World>(environment: EnvironmentName) {
+    let _alone = alone();
     let (expected, events) = undisturbed::<W>(environment, Before::OneRelease);
     let events = events.len();
-    for (first, second) in [(events / 3, 3), (events / 2, 5), (events * 2 / 3, 2)] {
+    for_each(vec![(events / 3, 3), (events / 2, 5), (events * 2 / 3, 2)], |(first, second)| {
         let world = ready::<W>(environment, Before::OneRelease);
-        let situation = world.platform().look().unwrap();
-        let plan = plan(&world, &situation);
-        perform(&world, &plan, &info("run"), Some(Death::Before(first)));
-        let records = read_journal(&world.runs().join("run.jsonl")).unwrap();
-        let continues = Continuation::new(&plan, &records, None, None, Utc::now()).unwrap();
-        let again = RunInfo { continues: Some(continues), ..info("again") };
-        perform(&world, &plan, &again, Some(Death::After(second)));
-        let report = resume(&world, "again", "once more");
-        assert!(report.failure.is_none(), "{report:?}");
+        let scene = world.scene();
+        Order::new(scene, "run").die(Death::Before(first));
+        Order::continuing(scene, "again", "run").die(Death::After(second));
+        Order::continuing(scene, "once more", "again").carry_out();
         assert_eq!(world.state(), expected, "{first} {second}");
-    }
+    });
 }
 
 /// Makes the tests of this suite for a world.
@@ -220,33 +127,35 @@ macro_rules! on_platform {
             use super::*;
 
             #[test]
-            fn a_first_staging_run_that_dies_anywhere_is_completed() {
-                a_run_that_dies_anywhere_is_completed::<$world>(
+            fn a_first_staging_run_that_is_killed_anywhere_is_completed() {
+                a_run_that_is_killed_anywhere_is_completed::<$world>(
                     EnvironmentName::Staging,
                     Before::Nothing,
                 );
             }
 
             #[test]
-            fn a_staging_run_that_dies_anywhere_is_completed() {
-                a_run_that_dies_anywhere_is_completed::<$world>(
+            fn a_staging_run_that_is_killed_anywhere_is_completed() {
+                a_run_that_is_killed_anywhere_is_completed::<$world>(
                     EnvironmentName::Staging,
                     Before::OneRelease,
                 );
             }
 
             #[test]
-            fn a_production_run_that_dies_anywhere_is_completed() {
-                a_run_that_dies_anywhere_is_completed::<$world>(
+            fn a_production_run_that_is_killed_anywhere_is_completed() {
+                a_run_that_is_killed_anywhere_is_completed::<$world>(
                     EnvironmentName::Production,
                     Before::OneRelease,
                 );
             }
 
             #[test]
-            fn a_run_that_dies_twice_is_completed() {
-                super::a_run_that_dies_twice_is_completed::<$world>(EnvironmentName::Staging);
-                super::a_run_that_dies_twice_is_completed::<$world>(EnvironmentName::Production);
+            fn a_run_that_is_killed_twice_is_completed() {
+                super::a_run_that_is_killed_twice_is_completed::<$world>(EnvironmentName::Staging);
+                super::a_run_that_is_killed_twice_is_completed::<$world>(
+                    EnvironmentName::Production,
+                );
             }
         }
     };

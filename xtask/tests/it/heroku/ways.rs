@@ -2,9 +2,10 @@
 
 use omnitool_heroku_emulator::FaultKind;
 use omnitool_pipeline::PROGRAMS;
+use omnitool_testing::write_program;
 
 use super::{ON_HEROKU, PRODUCTION, STAGING, World};
-use crate::project::{stderr, stdout, write_program};
+use crate::project::{stderr, stdout};
 
 fn count(world: &World, request: &str) -> usize {
     world.emulator.requests().iter().filter(|found| *found == request).count()

@@ -8,12 +8,13 @@ use std::{
     process::{Command, Output},
 };
 
+use omnitool_testing::write_program;
 use serde_json::Value;
 
 use super::{root, workflows};
 use crate::{
     heroku::{PRODUCTION, STAGING, World},
-    project::{Project, stderr, stdout, write_program},
+    project::{Project, stderr, stdout},
 };
 
 /// A folder of commands that come before those of the system.

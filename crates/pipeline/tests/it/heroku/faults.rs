@@ -6,12 +6,15 @@ use chrono::Utc;
 use omnitool_environment::EnvironmentName;
 use omnitool_heroku_emulator::{Emulator, Fault, FaultKind};
 use omnitool_pipeline::{
-    Continuation, DeployOptions, Event, Executor, Journal, Plan, RunInfo, RunReport, Sink, StepId,
-    WriteJournalError, read_journal, run, standing,
+    Continuation, Event, Journal, Plan, RunInfo, RunReport, Settings, Sink, StepId,
+    WriteJournalError, read_journal, standing,
 };
 
 use super::HerokuProject;
-use crate::{fake::info, suite::World as _};
+use crate::{
+    scene::{Ran, info},
+    suite::World as _,
+};
 
 /// Writes the journal, and lets something go wrong when a step begins.
 struct Injecting<'a> {
@@ -32,40 +35,41 @@ impl Sink for Injecting<'_> {
     }
 }
 
+fn perform_and_see(
+    world: &HerokuProject,
+    plan: &Plan,
+    info: &RunInfo,
+    fault: Option<(StepId, Fault)>,
+) -> Ran {
+    let journal = Journal::create(&world.scene().runs(), &info.run).unwrap();
+    let mut sink = Injecting { journal, emulator: &world.emulator, fault };
+    world.scene().run(plan, info, &mut sink, &|| false)
+}
+
 pub(super) fn perform(
     world: &HerokuProject,
     plan: &Plan,
     info: &RunInfo,
     fault: Option<(StepId, Fault)>,
 ) -> RunReport {
-    perform_and_look(world, plan, info, fault).0
+    perform_and_see(world, plan, info, fault).report
 }
 
-/// Returns where the database stands, too.
-fn perform_and_look(
-    world: &HerokuProject,
-    plan: &Plan,
-    info: &RunInfo,
-    fault: Option<(StepId, Fault)>,
-) -> (RunReport, String) {
-    let mut platform = world.platform();
-    let mut executor =
-        Executor::new(plan, &info.run, &mut *platform, world.source(), world.artifacts());
-    if let Some(continuation) = &info.continues {
-        executor.take_over(continuation).unwrap();
-    }
-    let journal = Journal::create(&world.runs(), &info.run).unwrap();
-    let mut sink = Injecting { journal, emulator: &world.emulator, fault };
-    let report = run(plan, info, &mut executor, &mut sink, &|| false);
-    let (aftermath, serving) = executor.finish();
-    let database = standing(plan, &aftermath, serving).swap_remove(0);
+/// Where the database stands after a run.
+fn database_after(plan: &Plan, ran: &Ran) -> String {
+    let database = standing(plan, &ran.aftermath, ran.serving).swap_remove(0);
     assert_eq!(database.part, "database");
-    (report, database.state)
+    database.state
 }
 
 pub(super) fn staging(world: &HerokuProject) -> Plan {
-    let situation = world.platform().look().unwrap();
-    Plan::staging(world.site(), &situation, DeployOptions::default())
+    world.scene().plan(&world.scene().look(), Settings::default())
+}
+
+/// The plan of a run that goes back by itself.
+pub(super) fn returning(world: &HerokuProject) -> Plan {
+    let settings = Settings { auto_rollback: true, ..Settings::default() };
+    world.scene().plan(&world.scene().look(), settings)
 }
 
 /// An app that serves its first release.
@@ -78,7 +82,7 @@ pub(super) fn served() -> HerokuProject {
 
 /// Continues the run `stopped` of `plan`.
 fn resume(world: &HerokuProject, plan: &Plan, stopped: &str, run: &str) -> RunReport {
-    let records = read_journal(&world.runs().join(format!("{stopped}.jsonl"))).unwrap();
+    let records = read_journal(&world.scene().runs().join(format!("{stopped}.jsonl"))).unwrap();
     let continues = Continuation::new(plan, &records, None, None, Utc::now()).unwrap();
     perform(world, plan, &RunInfo { continues: Some(continues), ..info(run) }, None)
 }
@@ -114,7 +118,7 @@ fn survives(world: &HerokuProject, number: usize, step: StepId, fault: &Fault) -
     for effect in [format!("migrated {release}"), format!("imported {release}")] {
         assert_eq!(effects.lines().filter(|line| **line == effect).count(), 1, "{case}: {effects}");
     }
-    let look = world.platform().look().unwrap();
+    let look = world.scene().look();
     assert_eq!((look.serving, look.newest), (Some(release), Some(release)), "{case}");
     stopped
 }
@@ -255,7 +259,7 @@ fn an_app_that_does_not_come_up_is_replaced_by_the_one_that_served() {
         text.starts_with("release 0002 (v4) does not serve; v3 serves, as before: web.1 of demo"),
         "{text}"
     );
-    let look = world.platform().look().unwrap();
+    let look = world.scene().look();
     assert_eq!(look.serving, plan.replaces());
     assert_eq!(world.releases()[0], "v5 Rollback to v3 succeeded");
     // What is rolled back on purpose is nobody else's release.
@@ -269,15 +273,12 @@ fn a_release_phase_without_an_end_is_given_up_when_somebody_interrupts() {
     let world = served();
     world.project.migrate("echo slowly; sleep 30");
     let plan = staging(&world);
-    let mut platform = world.platform();
-    let mut executor =
-        Executor::new(&plan, "slow", &mut *platform, world.source(), world.artifacts());
-    let journal = Journal::create(&world.runs(), "slow").unwrap();
+    let journal = Journal::create(&world.scene().runs(), "slow").unwrap();
     let file = journal.path().to_owned();
     let mut sink = Injecting { journal, emulator: &world.emulator, fault: None };
     let slow = || fs::read_to_string(&file).is_ok_and(|text| text.contains("slowly"));
     let started = std::time::Instant::now();
-    let report = run(&plan, &info("slow"), &mut executor, &mut sink, &slow);
+    let report = world.scene().run(&plan, &info("slow"), &mut sink, &slow).report;
     assert!(started.elapsed() < Duration::from_secs(25));
     let failure = report.failure.unwrap();
     assert!(
@@ -304,10 +305,10 @@ fn a_release_that_cannot_be_seen_any_more_may_have_migrated_the_database() {
         number += 1;
         let name = format!("{number:04}");
         let plan = staging(&world);
-        let (report, database) =
-            perform_and_look(&world, &plan, &info(&name), Some((StepId::Release, fault)));
+        let ran = perform_and_see(&world, &plan, &info(&name), Some((StepId::Release, fault)));
         world.emulator.heal();
-        assert_eq!(report.failure.unwrap().step, StepId::Release, "{case}");
+        let database = database_after(&plan, &ran);
+        assert_eq!(ran.report.failure.unwrap().step, StepId::Release, "{case}");
         let wanted = if may_have {
             let release = plan.release();
             format!(
@@ -320,8 +321,10 @@ fn a_release_that_cannot_be_seen_any_more_may_have_migrated_the_database() {
     }
     // Nothing serves, so it is not known to.
     world.client().scale(super::APP, "web", 0).unwrap();
-    let (report, database) = perform_and_look(&world, &staging(&world), &info("none"), None);
-    let text = report.failure.unwrap().error.chain();
+    let plan = staging(&world);
+    let ran = perform_and_see(&world, &plan, &info("none"), None);
+    let database = database_after(&plan, &ran);
+    let text = ran.report.failure.unwrap().error.chain();
     assert!(text.ends_with("the app demo runs no web dyno, so nothing can serve"), "{text}");
     assert!(database.starts_with("migrate-db: may have changed it"), "{database}");
 }
@@ -355,14 +358,9 @@ fn a_run_goes_back_only_when_its_release_phase_has_ended() {
     let restored =
         "echo '{\"summary\":\"restored b001\",\"plan\":{\"target\":{\"label\":\"b001\"}}}'";
     world.project.program("rollback-migration", restored);
-    let mut options = DeployOptions::default();
-    options.settings.auto_rollback = true;
-    let plan = Plan::staging(world.site(), &world.platform().look().unwrap(), options);
-    let mut platform = world.platform();
-    let mut executor =
-        Executor::new(&plan, "run", &mut *platform, world.source(), world.artifacts());
+    let plan = returning(&world);
     let mut sink = LettingGo { emulator: &world.emulator, go };
-    let report = run(&plan, &info("run"), &mut executor, &mut sink, &|| false);
+    let report = world.scene().run(&plan, &info("run"), &mut sink, &|| false).report;
     assert_eq!(report.failure.unwrap().step, StepId::Release);
     let rollback = report.steps.iter().find(|step| step.id == StepId::Rollback).unwrap();
     assert_eq!(

@@ -5,16 +5,17 @@ use std::{collections::BTreeMap, fs};
 use omnitool_environment::EnvironmentName;
 use omnitool_heroku_emulator::{Fault, FaultKind};
 use omnitool_pipeline::{
-    DeployOptions, Event, Executor, HerokuWay, Place, Plan, RollbackChoice, Sink, StepId,
-    StepOutcome, Stream, Watch, WriteJournalError, pack_artifact, run,
+    Event, HerokuWay, Place, Plan, RollbackChoice, Sink, StepId, StepOutcome, Stream, Watch,
+    WriteJournalError, pack_artifact,
 };
 
 use super::{
     APP, HerokuProject,
-    faults::{perform, served, staging},
+    faults::{perform, returning, served, staging},
 };
 use crate::{
-    fake::{Events, answer, eventually, info},
+    fake::{Events, answer, eventually},
+    scene::info,
     suite::World as _,
 };
 
@@ -45,12 +46,9 @@ fn a_release_of_somebody_else_stops_the_run_before_its_next_change() {
     for step in [StepId::Config, StepId::Release, StepId::ImportAccess] {
         let world = served();
         let plan = staging(&world);
-        let mut platform = world.platform();
-        let mut executor =
-            Executor::new(&plan, "run", &mut *platform, world.source(), world.artifacts());
         let mut sink = Meddling { world: &world, step, late: false };
-        let report = run(&plan, &info("run"), &mut executor, &mut sink, &|| false);
-        let failure = report.failure.unwrap();
+        let ran = world.scene().run(&plan, &info("run"), &mut sink, &|| false);
+        let failure = ran.report.failure.unwrap();
         assert_eq!(failure.step, step);
         let text = failure.error.chain();
         assert!(text.contains("(Set SOMETHING config vars) was made by somebody else"), "{text}");
@@ -66,7 +64,7 @@ fn a_release_of_somebody_else_stops_the_run_before_its_next_change() {
 fn an_app_without_a_database_is_refused() {
     let world = HerokuProject::of(EnvironmentName::Staging);
     world.client().detach(APP, "DATABASE").unwrap();
-    let error = world.platform().look().unwrap_err();
+    let error = world.scene().platform().look().unwrap_err();
     assert_eq!(error.to_string(), "the app demo has no PostgreSQL database attached as DATABASE");
     assert!(error.hint().unwrap().contains("addons:create"));
 }
@@ -85,7 +83,7 @@ fn an_artifact_without_a_procfile_is_no_slug() {
 fn a_plan_says_what_happens_on_heroku() {
     let world = served();
     let root = world.project.root().to_string_lossy().into_owned();
-    let url = world.site().base_url.to_string();
+    let url = world.scene().base_url.to_string();
     let text = staging(&world).to_string().replace(&root, "/project");
     let text = text.replace(&url, "URL/").replace(url.trim_end_matches('/'), "URL");
     insta::assert_snapshot!(text, @r"
@@ -130,20 +128,17 @@ fn the_code_goes_back_to_the_release_before_by_its_own_id() {
     world.project.migrate("exit 3");
     assert!(perform(&world, &staging(&world), &info("third"), None).failure.is_some());
 
-    let situation = world.platform().look().unwrap();
-    let previous = world.platform().previous().unwrap().unwrap();
+    let situation = world.scene().look();
+    let previous = world.scene().platform().previous().unwrap().unwrap();
     assert_eq!(previous.to_string(), "0001");
     world.project.program("smoke-tests", &answer("6 of 6 passed"));
     let choice = RollbackChoice::Code { to: previous };
-    let plan = Plan::rollback(world.site(), &situation, &choice, Place::Here, &[]);
-    let mut platform = world.platform();
-    let mut executor =
-        Executor::new(&plan, "back", &mut *platform, world.source(), world.artifacts());
-    let report = run(&plan, &info("back"), &mut executor, &mut Events::default(), &|| false);
+    let plan = Plan::rollback(&world.scene().site(), &situation, &choice, Place::Here, &[]);
+    let report = world.scene().run(&plan, &info("back"), &mut Events::default(), &|| false).report;
     assert!(report.failure.is_none(), "{report:?}");
     let evidence = report.steps[0].evidence.join("; ");
     assert_eq!(evidence, "release 0001 serves: v6 is v3 again, on web.1");
-    assert_eq!(world.platform().look().unwrap().serving, Some(previous));
+    assert_eq!(world.scene().platform().look().unwrap().serving, Some(previous));
 }
 
 #[test]
@@ -155,9 +150,7 @@ fn a_failed_run_goes_back_by_itself_where_that_is_wanted() {
     let restored =
         "echo '{\"summary\":\"restored b001\",\"plan\":{\"target\":{\"label\":\"b001\"}}}'";
     world.project.program("rollback-migration", restored);
-    let mut options = DeployOptions::default();
-    options.settings.auto_rollback = true;
-    let plan = Plan::staging(world.site(), &world.platform().look().unwrap(), options);
+    let plan = returning(&world);
     let report = perform(&world, &plan, &info("run"), None);
     assert_eq!(report.failure.unwrap().step, StepId::Verify);
     let rollback = report.steps.iter().find(|step| step.id == StepId::Rollback).unwrap();
@@ -170,8 +163,8 @@ fn a_failed_run_goes_back_by_itself_where_that_is_wanted() {
 #[test]
 fn a_release_of_somebody_else_is_seen_also_where_it_comes_right_before_the_own_one() {
     let world = served();
-    let artifact = pack_artifact(&world.source(), &world.artifacts()).unwrap();
-    let mut platform = world.platform();
+    let artifact = pack_artifact(&world.scene().source(), &world.scene().artifacts()).unwrap();
+    let mut platform = world.scene().platform();
     let plan = staging(&world);
     platform.begin(&plan.situation(), plan.release(), &[]);
     platform.install(plan.release(), &artifact, HerokuWay::Slug).unwrap();
@@ -208,19 +201,13 @@ fn a_release_of_somebody_else_is_none_of_a_restore() {
     world.project.program("verify-migration", failing);
     let restored = "echo restoring >&2; echo '{\"summary\":\"restored b001\",\"plan\":{\"target\":{\"label\":\"b001\"}}}'";
     world.project.program("rollback-migration", restored);
-    let mut options = DeployOptions::default();
-    options.settings.auto_rollback = true;
-    let plan = Plan::staging(world.site(), &world.platform().look().unwrap(), options);
-    let mut platform = world.platform();
-    let mut executor =
-        Executor::new(&plan, "run", &mut *platform, world.source(), world.artifacts());
+    let plan = returning(&world);
     let mut sink = Meddling { world: &world, step: StepId::Rollback, late: true };
-    let report = run(&plan, &info("run"), &mut executor, &mut sink, &|| false);
-    let rollback = report.steps.iter().find(|step| step.id == StepId::Rollback).unwrap();
+    let ran = world.scene().run(&plan, &info("run"), &mut sink, &|| false);
+    let rollback = ran.report.steps.iter().find(|step| step.id == StepId::Rollback).unwrap();
     let StepOutcome::Failed { error } = &rollback.outcome else { panic!("{rollback:?}") };
     assert!(error.contains("(Set SOMETHING config vars) was made by somebody else"), "{error}");
     // What was restored is told all the same.
-    let (aftermath, _) = executor.finish();
-    let last = aftermath.database.last().unwrap();
+    let last = ran.aftermath.database.last().unwrap();
     assert_eq!(last.result, Ok("restored b001".to_owned()));
 }
