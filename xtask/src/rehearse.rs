@@ -12,8 +12,9 @@ use fs_err as fs;
 use omnitool_cli::{Failure, Outcome, print, write_atomically};
 use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform as PlatformName};
 use omnitool_pipeline::{
-    AccessFact, AccessFactKind, Aftermath, CheckOutcome, Contradiction, Home, LocalPlatform, Plan,
-    RehearsalOptions, RunReport, Site, StepOutcome, StepReport, Task,
+    AccessFact, AccessFactKind, Aftermath, CheckOutcome, Contradiction, DatabaseState, Home,
+    LocalPlatform, Place, Plan, RehearsalOptions, RunProgramError, RunReport, Site, StepOutcome,
+    StepReport, Stream, Task, Watch, run_program,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -27,7 +28,7 @@ use crate::{
     terminal::{heading, seconds},
 };
 
-/// Names an empty PostgreSQL database to rehearse in, where production's is one. A variable, since it may hold a password.
+/// Names the PostgreSQL database to rehearse in, where production's is one. A variable, since it may hold a password.
 const SCRATCH_URL: &str = "OMNITOOL_REHEARSAL_DATABASE_URL";
 
 /// How many lines of each kind are printed.
@@ -44,7 +45,7 @@ pub(crate) struct RehearseArgs {
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
 
-    /// Where production runs: local, since a copy of a database on Heroku is staging's, after a refresh
+    /// Where production runs: local or heroku
     #[arg(long, env = "OMNITOOL_PLATFORM", default_value = "local", value_name = "PLATFORM")]
     platform: PlatformName,
 
@@ -56,16 +57,16 @@ pub(crate) struct RehearseArgs {
 /// Why nothing was rehearsed.
 #[derive(Debug, thiserror::Error)]
 enum RehearseError {
-    #[error("production's database on Heroku cannot be copied to this machine to rehearse on")]
-    OnHeroku,
     #[error("the project is no git working copy, so nobody could say what is rehearsed")]
     NoCommit,
     #[error("no staging run has passed with commit {commit} or one with the same files")]
     NotStaged { commit: String },
     #[error(
-        "production's database is on PostgreSQL, and {SCRATCH_URL} names no empty database to rehearse in"
+        "production's database is on PostgreSQL, and {SCRATCH_URL} names no database to rehearse in"
     )]
     NoScratch,
+    #[error("{SCRATCH_URL} names no PostgreSQL database")]
+    NotPostgres,
     #[error("{SCRATCH_URL} names production's own database")]
     Live,
 }
@@ -127,16 +128,17 @@ impl Scratch {
 
 /// Rehearses, and says what was found.
 pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Failure> {
-    if args.platform == PlatformName::Heroku {
-        return Err(Failure::refused(RehearseError::OnHeroku).hint(
-            "cargo xtask deploy-staging --platform heroku --refresh-data does the same to a masked copy, and serves it",
-        ));
-    }
-    let live = project.site(EnvironmentName::Production)?;
-    let artifact = artifact(project)?;
+    let live = project.site_on(EnvironmentName::Production, args.platform)?;
+    let artifact = artifact(project, args.platform)?;
     let session =
         Session::begin(project, &live, args.wait.map(|limit| limit.map(Duration::from_secs)))?;
     let situation = session.look()?;
+    if args.platform == PlatformName::Heroku && situation.database == DatabaseState::Missing {
+        print(
+            "Production has no database yet, so there is nothing to rehearse on, and no need to.\n",
+        )?;
+        return Ok(Outcome::Done);
+    }
     let environment = LocalPlatform::folder(project.root(), &live);
     let scratch = Scratch::make(&environment)?;
     let site =
@@ -144,7 +146,9 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
     let options = RehearsalOptions { artifact: artifact.clone(), backup: args.backup.clone() };
     let plan = Plan::rehearsal(&live, &site, &situation, options);
     print(&format!("{}\n\n", plan.heading()))?;
-    let ran = session.run(&plan, None, &project.artifacts().join(&artifact).join("bin"))?;
+    let programs = project.artifacts().join(&artifact).join("bin");
+    let ran = session.run(&plan, None, &programs)?;
+    let dropped = drop_copy(&site, &programs);
     drop(scratch);
 
     let file = environment.join("rehearsals").join(format!("{}.json", ran.id));
@@ -165,7 +169,26 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
         "report",
         project.shown(&file)
     ))?;
-    failure.map_or(Ok(Outcome::Done), |failure| Err(stopped(Task::Rehearsal, failure)))
+    match failure {
+        Some(failure) => Err(stopped(Task::Rehearsal, failure)),
+        None => dropped.map(|()| Outcome::Done),
+    }
+}
+
+/// Drops the database that was rehearsed in: it holds a copy of production's data.
+fn drop_copy(scratch: &Site, programs: &Path) -> Result<(), Failure> {
+    let Some(call) = scratch.drop_copy(Place::Artifact) else { return Ok(()) };
+    let mut ignore = |_: Stream, _: &str| {};
+    let mut watch = Watch::new(&|| false, &mut ignore);
+    let folder = programs.parent().unwrap_or(programs);
+    match run_program(&call, programs, folder, &scratch.variables_here(), &mut watch) {
+        Ok(_) => Ok(()),
+        // It was not unpacked, so that it did nothing either.
+        Err(RunProgramError::Missing { .. }) => Ok(()),
+        Err(error) => Err(Failure::failed(error).hint(format!(
+            "drop the database that {SCRATCH_URL} names: it holds a copy of production's data"
+        ))),
+    }
 }
 
 /// The parts of the programs' answers that are printed; all of them are in the report.
@@ -262,35 +285,53 @@ fn listed(title: &str, lines: &[String]) -> String {
 }
 
 /// The artifact that a deployment to production would release.
-fn artifact(project: &Project) -> Result<String, Failure> {
+fn artifact(project: &Project, platform: PlatformName) -> Result<String, Failure> {
     let Some(revision) = project.revision() else {
         return Err(
             Failure::refused(RehearseError::NoCommit).hint("rehearse in a clone of the repository")
         );
     };
     let commit = revision.commit.get(..10).unwrap_or(&revision.commit).to_owned();
-    match gate::staged(project, PlatformName::Local, false, &revision)? {
+    let of = |promoted| gate::staged(project, platform, promoted, &revision);
+    let staged = match of(false)? {
+        // What Heroku has built is promoted, and has the programs of this artifact.
+        None => of(true)?,
+        found => found,
+    };
+    match staged {
         Some(staged) if staged.found => Ok(staged.artifact),
-        _ => Err(Failure::refused(RehearseError::NotStaged { commit })
-            .hint("cargo xtask deploy-staging")),
+        _ => {
+            let flag = match platform {
+                PlatformName::Local => "",
+                PlatformName::Heroku => " --platform heroku",
+            };
+            Err(Failure::refused(RehearseError::NotStaged { commit })
+                .hint(format!("cargo xtask deploy-staging{flag}")))
+        }
     }
 }
 
 fn scratch_url(live: &Site, scratch: &Scratch) -> Result<DatabaseUrl, Failure> {
     let live = match &live.home {
-        Home::Local { database_url } if database_url.sqlite_path().is_none() => Some(database_url),
-        _ => None,
+        Home::Local { database_url } if database_url.sqlite_path().is_some() => {
+            return Ok(DatabaseUrl::sqlite(&scratch.folder.join("omnitool.db")));
+        }
+        Home::Local { database_url } => Some(database_url),
+        // The name, by which alone it may be dropped, tells it from production's.
+        Home::Heroku { .. } => None,
     };
-    let Some(live) = live else {
-        return Ok(DatabaseUrl::sqlite(&scratch.folder.join("omnitool.db")));
-    };
-    let Ok(url) = env::var(SCRATCH_URL) else {
+    let given = env::var(SCRATCH_URL).ok().filter(|url| !url.trim().is_empty());
+    let Some(url) = given else {
         return Err(Failure::refused(RehearseError::NoScratch).hint(format!(
-            "create a database (createdb omnitool_rehearsal) and set {SCRATCH_URL} to its URL; its content is replaced"
+            "set {SCRATCH_URL} to a database on a PostgreSQL server of yours, such as \
+             postgres://me@localhost/omnitool_rehearsal: it is made, and dropped afterwards"
         )));
     };
     let url: DatabaseUrl = url.parse().map_err(Failure::refused)?;
-    if url.expose() == live.expose() {
+    if url.sqlite_path().is_some() {
+        return Err(Failure::refused(RehearseError::NotPostgres).hint("nothing was changed"));
+    }
+    if live.is_some_and(|live| url.expose() == live.expose()) {
         return Err(Failure::refused(RehearseError::Live)
             .hint("name another database; nothing was changed"));
     }

@@ -1,16 +1,17 @@
 //! The same for an app on Heroku, whose backups stay there.
 
 use omnitool_backup::{
-    BackupId, Pin, RehearsalHooks, Retention, StoreOptions, for_url_with,
-    heroku::{HerokuBackupError, HerokuBackups, Look},
+    BackupId, Pin, Retention, StoreOptions, for_url_with,
+    heroku::{HerokuBackupError, HerokuBackups, Look, RestoreCopyError},
 };
 use omnitool_cli::{Failure, Format, HerokuSite, Outcome};
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_heroku::Settings;
 
 use crate::{
-    Action, Args, Shown,
+    Action, Args, Shown, drop_copy_failure,
     report::{self, Applied, Checked, Place},
+    verify_all,
 };
 
 /// Heroku cannot do it.
@@ -18,14 +19,13 @@ use crate::{
 #[error("Heroku takes and keeps its backups itself and cannot encrypt them to an age recipient")]
 struct NotEncryptedError;
 
-pub(crate) fn run(args: Args) -> Result<Outcome, Failure> {
-    let Args { target, platform: _, folder, pg_bin, format, action } = args;
+pub(crate) fn run(args: Args, options: &StoreOptions) -> Result<Outcome, Failure> {
+    let Args { target, platform: _, folder, pg_bin: _, format, action } = args;
     let site = HerokuSite::resolve(target.env)?;
     let environment = site.environment;
     let account = site.account;
     let settings = Settings::of(account.api, account.data, account.token, account.roots);
-    let options = StoreOptions { programs: pg_bin, ..StoreOptions::default() };
-    let backups = HerokuBackups::open(settings, &site.app.app, environment, &folder, &options)
+    let backups = HerokuBackups::open(settings, &site.app.app, environment, &folder, options)
         .map_err(|error| failure(error, environment, NOTHING))?;
     let place = Place::Heroku(&backups);
     match action {
@@ -59,14 +59,26 @@ pub(crate) fn run(args: Args) -> Result<Outcome, Failure> {
             }
             let url = scratch_url.filter(|_| deep).map(|url| url.parse()).transpose();
             let url: Option<DatabaseUrl> = url.map_err(Failure::usage)?;
-            let server = url.map(|url| for_url_with(&url, &options)).transpose()?;
+            let server = url.map(|url| for_url_with(&url, options)).transpose()?;
             let look = match &server {
                 Some(server) => Look::Scratch(&**server),
                 None if no_download => Look::Report,
                 None => Look::Download,
             };
-            verify(&backups, id, look, format)
+            let list = || backups.list().map_err(|error| failure(error, environment, NOTHING));
+            verify_all(environment, id, list, format, |id, hooks| {
+                Checked::new(id, backups.verify(id, look, hooks))
+            })
         }
+        Action::RestoreCopy { id, copy } => {
+            let copy = copy.store(options)?;
+            let mut shown = Shown::new("Restoring a copy");
+            let result = backups.restore_copy(id, &*copy, &mut |progress| shown.update(progress));
+            drop(shown);
+            let backup = result.map_err(|error| copy_failure(error, environment))?;
+            report::copied(&backup, &copy.name(), format)
+        }
+        Action::DropCopy { .. } => Err(Failure::usage("drop-copy needs no Heroku")),
         Action::Pin { id } => pin(&backups, id, Pin::Pinned, format),
         Action::Unpin { id } => pin(&backups, id, Pin::Unpinned, format),
         Action::Prune { keep, keep_daily, keep_weekly, keep_monthly, dry_run } => {
@@ -96,29 +108,16 @@ fn pin(
     report::pinned(backup, format)
 }
 
-fn verify(
-    backups: &HerokuBackups,
-    id: Option<BackupId>,
-    look: Look<'_>,
-    format: Format,
-) -> Result<Outcome, Failure> {
-    let environment = backups.environment();
-    let (ids, broken) = match id {
-        Some(id) => (vec![id], Vec::new()),
-        None => {
-            let listing = backups.list().map_err(|error| failure(error, environment, NOTHING))?;
-            (listing.backups.iter().map(|backup| backup.id).collect(), listing.broken)
-        }
-    };
-    let mut shown = Shown::new("Checking backups");
-    let mut checked: Vec<Checked> = broken.into_iter().map(Checked::from).collect();
-    for id in ids {
-        let mut progress = |progress| shown.update(progress);
-        let hooks = &mut RehearsalHooks { progress: &mut progress, check: &mut |_| Ok(()) };
-        checked.push(Checked::new(id, backups.verify(id, look, hooks)));
+fn copy_failure(error: RestoreCopyError, environment: EnvironmentName) -> Failure {
+    match error {
+        RestoreCopyError::Backup(error) => failure(error, environment, NOTHING),
+        RestoreCopyError::Drop(error) => drop_copy_failure(error),
+        RestoreCopyError::Plan(_) => Failure::refused(error).hint(format!(
+            "nothing was changed; see what there is: backup-database --env {environment} --platform heroku list"
+        )),
+        error => Failure::failed(error)
+            .hint("only the copy was worked on; is there room on its server, and may it make databases?"),
     }
-    drop(shown);
-    report::verified(environment, checked, format)
 }
 
 const NOTHING: &str = "nothing was changed";

@@ -11,15 +11,15 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use omnitool_backup::{
-    BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, FindEnvironmentError, Keys,
-    Kind, Pin, PlanPruneError, Progress, PrunePlan, Recipient, RehearsalHooks, Retention, Step,
-    Store, StoreOptions, UnsupportedDatabaseError, capture, find_environment, for_url_with,
-    set_pin, verify,
+    BackupId, CaptureError, Catalog, CatalogError, DEFAULT_FOLDER, DropCopyError,
+    FindEnvironmentError, Keys, Kind, Listing, Pin, PlanPruneError, Progress, PrunePlan, Recipient,
+    RehearsalHooks, Retention, Step, Store, StoreOptions, UnsupportedDatabaseError, capture,
+    find_environment, for_url_with, set_pin, verify,
 };
 use omnitool_cli::{
     Failure, Format, Outcome, PlatformArgs, Program, ProgressBar, TargetArgs, progress_bar, spinner,
 };
-use omnitool_environment::Platform;
+use omnitool_environment::{DatabaseUrl, EnvironmentName, Platform};
 
 use self::report::{Applied, Checked, Place};
 
@@ -136,6 +136,20 @@ enum Action {
         )]
         scratch_url: Option<String>,
     },
+    /// On Heroku: restore a backup into a database of its own on a PostgreSQL server of yours, to try something on it
+    RestoreCopy {
+        /// The backup [default: the newest verified one that is no safety backup of a rollback]
+        #[arg(value_name = "ID")]
+        id: Option<BackupId>,
+
+        #[command(flatten)]
+        copy: CopyArgs,
+    },
+    /// Drop the database that restore-copy has made
+    DropCopy {
+        #[command(flatten)]
+        copy: CopyArgs,
+    },
     /// Keep a backup from being pruned
     Pin {
         /// The backup
@@ -172,6 +186,26 @@ enum Action {
     },
 }
 
+/// The database of a rehearsal.
+#[derive(clap::Args)]
+struct CopyArgs {
+    /// That database, whose name has to begin with omnitool_rehearsal; what is in it is lost. Prefer the variable
+    #[arg(
+        long,
+        env = "OMNITOOL_REHEARSAL_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    copy_url: String,
+}
+
+impl CopyArgs {
+    fn store(&self, options: &StoreOptions) -> Result<Box<dyn Store>, Failure> {
+        let url: DatabaseUrl = self.copy_url.parse().map_err(Failure::usage)?;
+        for_url_with(&url, options).map_err(unsupported_failure)
+    }
+}
+
 impl Program for Args {
     fn format(&self) -> Format {
         self.format
@@ -191,16 +225,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Outcome, Failure> {
-    if args.platform.platform == Platform::Heroku {
-        return heroku::run(args);
+    let options = StoreOptions { programs: args.pg_bin.clone(), ..StoreOptions::default() };
+    if let Action::DropCopy { copy } = &args.action {
+        copy.store(&options)?.drop_copy().map_err(drop_copy_failure)?;
+        return report::copy_dropped(args.format);
     }
-    let Args { target, platform: _, folder, pg_bin, format, action } = args;
+    if args.platform.platform == Platform::Heroku {
+        return heroku::run(args, &options);
+    }
+    let Args { target, platform: _, folder, pg_bin: _, format, action } = args;
     let target = target.resolve()?;
     let environment =
         find_environment(&target.database_url, target.environment).map_err(environment_failure)?;
     let catalog = Catalog::new(&folder, environment);
     let place = Place::Folder(&catalog);
-    let options = StoreOptions { programs: pg_bin, ..StoreOptions::default() };
     let store = for_url_with(&target.database_url, &options).map_err(unsupported_failure)?;
     match action {
         Action::Capture { kind, release, encrypt_to, no_download: _ } => {
@@ -214,8 +252,15 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         }
         Action::Verify { id, deep, identity, .. } => {
             let catalog = catalog.with_keys(Keys { recipients: Vec::new(), identity });
-            run_verify(&catalog, &*store, id, deep, format)
+            let list = || catalog.list().map_err(catalog_failure);
+            verify_all(environment, id, list, format, |id, hooks| {
+                let checked = verify(&catalog, &*store, id, deep.then_some(hooks));
+                Checked::new(id, checked)
+            })
         }
+        Action::RestoreCopy { .. } | Action::DropCopy { .. } => Err(Failure::usage(
+            "restore-copy is for --platform heroku: elsewhere a backup is a file, which rollback-migration --file restores",
+        )),
         Action::Pin { id } => {
             report::pinned(set_pin(&catalog, id, Pin::Pinned).map_err(catalog_failure)?, format)
         }
@@ -286,18 +331,19 @@ impl Drop for Shown {
     }
 }
 
-fn run_verify(
-    catalog: &Catalog,
-    store: &dyn Store,
+/// Checks one backup, or all that `list` has, by `check`.
+fn verify_all(
+    environment: EnvironmentName,
     id: Option<BackupId>,
-    deep: bool,
+    list: impl FnOnce() -> Result<Listing, Failure>,
     format: Format,
+    check: impl Fn(BackupId, &mut RehearsalHooks<'_>) -> Checked,
 ) -> Result<Outcome, Failure> {
     let (ids, broken) = match id {
         Some(id) => (vec![id], Vec::new()),
         None => {
-            let listing = catalog.list().map_err(catalog_failure)?;
-            (listing.backups.iter().map(|backup| backup.id).collect(), listing.broken)
+            let Listing { backups, broken } = list()?;
+            (backups.iter().map(|backup| backup.id).collect(), broken)
         }
     };
     let mut shown = Shown::new("Checking backups");
@@ -305,14 +351,23 @@ fn run_verify(
     for id in ids {
         let mut progress = |progress| shown.update(progress);
         let hooks = &mut RehearsalHooks { progress: &mut progress, check: &mut |_| Ok(()) };
-        checked.push(Checked::new(id, verify(catalog, store, id, deep.then_some(hooks))));
+        checked.push(check(id, hooks));
     }
     drop(shown);
-    report::verified(catalog.environment(), checked, format)
+    report::verified(environment, checked, format)
 }
 
 fn unsupported_failure(error: UnsupportedDatabaseError) -> Failure {
     Failure::refused(error).hint("write it behind the host: postgres://user@host/NAME")
+}
+
+fn drop_copy_failure(error: DropCopyError) -> Failure {
+    match error {
+        DropCopyError::NotOne { .. } => Failure::refused(error)
+            .hint("nothing was changed; name another database, which need not be there"),
+        error => Failure::failed(error)
+            .hint("it holds a copy of the data: run this again, or use dropdb"),
+    }
 }
 
 fn environment_failure(error: FindEnvironmentError) -> Failure {

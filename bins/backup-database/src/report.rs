@@ -250,6 +250,43 @@ pub(crate) fn show(
     Ok(Outcome::Done)
 }
 
+/// A backup is in a database of its own.
+pub(crate) fn copied(
+    backup: &Manifest,
+    database: &str,
+    format: Format,
+) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        summary: String,
+        id: BackupId,
+        database: &'a str,
+    }
+    let Manifest { id, environment, created_at, .. } = backup;
+    let taken = created_at.format(TIME);
+    let summary =
+        format!("Restored {id} of {environment}, taken {taken} UTC, into the database {database}");
+    match format {
+        Format::Text => print(&format!("[SUCCESS] {summary}\n"))?,
+        Format::Json => print_json(&Report { summary, id: *id, database })?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// There is no such database any more.
+pub(crate) fn copy_dropped(format: Format) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report {
+        summary: &'static str,
+    }
+    let summary = "No database of a rehearsal is left";
+    match format {
+        Format::Text => print(&format!("{summary}\n"))?,
+        Format::Json => print_json(&Report { summary })?,
+    }
+    Ok(Outcome::Done)
+}
+
 pub(crate) fn pinned(backup: Manifest, format: Format) -> Result<Outcome, Failure> {
     #[derive(Serialize)]
     struct Report {

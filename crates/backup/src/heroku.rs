@@ -7,6 +7,7 @@
 mod error;
 mod record;
 mod refresh;
+mod rehearsal;
 mod rollback;
 
 use std::{
@@ -28,6 +29,7 @@ pub use self::{
         HerokuRefreshRequest, HerokuRefreshed, Leftover, PlanHerokuRefreshError, Standing, Via,
         leftovers,
     },
+    rehearsal::RestoreCopyError,
     rollback::{
         AskedRestore, HerokuRollback, HerokuRollbackCause, HerokuRollbackError,
         HerokuRollbackHooks, HerokuRollbackPlan, HerokuRolledBack, PlanHerokuRollbackError, Stage,
@@ -84,7 +86,7 @@ pub(crate) struct Seen {
     pub(crate) contents: Option<Contents>,
     pub(crate) sha256: String,
     pub(crate) how: Method,
-    _file: Option<tempfile::NamedTempFile>,
+    file: Option<tempfile::NamedTempFile>,
 }
 
 impl HerokuBackups {
@@ -308,7 +310,7 @@ impl HerokuBackups {
         let id = backup.id;
         if matches!(look, Look::Report) {
             let sha256 = backup.sha256.clone();
-            return Ok(Seen { contents: None, sha256, how: Method::Reported, _file: None });
+            return Ok(Seen { contents: None, sha256, how: Method::Reported, file: None });
         }
         let (file, Fingerprint { sha256, .. }) = self.download(backup, hooks.progress)?;
         if !backup.sha256.is_empty() && backup.sha256 != sha256 {
@@ -336,7 +338,7 @@ impl HerokuBackups {
                 .rehearse(&request, hooks)
                 .map_err(|source| HerokuBackupError::Rehearse { id, source: Box::new(source) })?;
         }
-        Ok(Seen { contents: Some(contents), sha256, how: look.method(), _file: Some(file) })
+        Ok(Seen { contents: Some(contents), sha256, how: look.method(), file: Some(file) })
     }
 
     /// Downloads a backup into a file of mode 0600 that goes away with the value. What killed downloads left goes first.

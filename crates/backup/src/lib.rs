@@ -23,8 +23,8 @@ pub use retention::{
 pub use rollback::{PlanRollbackError, RollbackPlan, RolledBack, TableLoss, Target, Wanted};
 pub use seal::{Keys, ParseRecipientError, Recipient, UnsealError};
 pub use store::{
-    Cause, Contents, CopyError, DropOldError, FindEnvironmentError, InspectError, Interrupted,
-    Left, OldDatabase, Progress, ReadDatabaseError, RehearsalHooks, RestoreError, RestoreHooks,
-    RestoreRequest, Safety, Step, Store, StoreOptions, UnsupportedDatabaseError, find_environment,
-    for_url, for_url_with,
+    Cause, Contents, CopyError, DropCopyError, DropOldError, FindEnvironmentError, InspectError,
+    Interrupted, Left, OldDatabase, Progress, ReadDatabaseError, RehearsalHooks, RestoreError,
+    RestoreHooks, RestoreRequest, Safety, Step, Store, StoreOptions, UnsupportedDatabaseError,
+    find_environment, for_url, for_url_with,
 };

@@ -14,14 +14,17 @@ use chrono::{DateTime, Utc};
 use omnitool_environment::{DatabaseKind, DatabaseUrl, EnvironmentName};
 
 pub use self::error::{
-    Cause, CopyError, DropOldError, FindEnvironmentError, InspectError, ReadDatabaseError,
-    RestoreError, UnsupportedDatabaseError,
+    Cause, CopyError, DropCopyError, DropOldError, FindEnvironmentError, InspectError,
+    ReadDatabaseError, RestoreError, UnsupportedDatabaseError,
 };
 pub(crate) use self::postgres::{PostgresCopy, STAMP_TABLE, end_sessions};
 use crate::{BackupId, CaptureError, manifest::System};
 
 /// Who is logged in. A restore leaves it empty: logging out must not be undone.
 pub(crate) const SESSION_TABLE: &str = "user_session";
+
+/// What the names of databases begin with that rehearsals are made on. Nothing else may be dropped as one.
+const COPY: &str = "omnitool_rehearsal";
 
 /// An environment's database: what backups are taken of and restored into.
 ///
@@ -119,6 +122,15 @@ pub trait Store: Send + Sync {
     /// Fails where the server cannot be reached or refuses.
     fn drop_old(&self, _old: &OldDatabase) -> Result<(), DropOldError> {
         Ok(())
+    }
+
+    /// Drops the whole database, whose name has to say that it is the one of a rehearsal; one that is not there is as good.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is none, and where the server cannot be reached or refuses.
+    fn drop_copy(&self) -> Result<(), DropCopyError> {
+        Err(DropCopyError::NotOne { database: self.name(), begins: COPY })
     }
 }
 

@@ -4,6 +4,8 @@ mod error;
 
 use std::{fs::File, io, path::PathBuf, sync::Arc};
 
+use omnitool_environment::Platform as PlatformName;
+
 use crate::{
     Action, Activation, Artifact, ArtifactSource, CommandLine, ConfigChange, Continuation,
     Credential, DeployLock, Fact, FindArtifactError, Hook, ListedBackup, Moment, Origin, Place,
@@ -82,6 +84,7 @@ pub struct Executor<'a> {
     run: String,
     /// What programs hold as long as they run.
     lock: Option<Arc<File>>,
+    platform_name: PlatformName,
     /// The unpacked artifact.
     unpacked: Option<PathBuf>,
     /// Backups since then are this run's own; set where it continues another one.
@@ -109,6 +112,7 @@ impl<'a> Executor<'a> {
             facts: hook_variables(plan),
             run: run.to_owned(),
             lock: None,
+            platform_name: plan.platform(),
             unpacked: None,
             continues_since: None,
             aftermath: Aftermath::default(),
@@ -291,6 +295,7 @@ impl<'a> Executor<'a> {
                     newest: newest.id.clone(),
                     rehearsed: backup.clone(),
                     run: run.clone(),
+                    platform: self.platform_name,
                 })
             }
             _ => Ok(format!("rehearsed on backup {backup} by run {run}")),

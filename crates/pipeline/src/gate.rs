@@ -45,8 +45,6 @@ pub enum RehearsalRule {
     Required,
     /// The caller wants none.
     NotRequired,
-    /// The platform has none.
-    NotPossible,
 }
 
 /// Why production is not deployed to.
@@ -107,7 +105,7 @@ impl Objection {
             Self::NotStaged { .. } | Self::NoArtifact { .. } => "cargo xtask deploy-staging",
             Self::Frozen { .. } => "wait, or say why not with --freeze-override REASON",
             Self::NotRehearsed { .. } => {
-                "cargo xtask rehearse production, or --no-require-rehearsal"
+                "--no-require-rehearsal, or cargo xtask rehearse production"
             }
         }
     }
@@ -181,11 +179,6 @@ impl GateFacts {
             all.push(format!("{window}; deployed all the same: {reason}"));
         }
         match (self.rehearsal, self.database) {
-            (RehearsalRule::NotPossible, DatabaseState::Present) => {
-                all.push(
-                    "there are no rehearsals on Heroku; a refreshed staging is one".to_owned(),
-                );
-            }
             (RehearsalRule::NotRequired, _) => {
                 all.push("no rehearsal was required by whoever deploys".to_owned());
             }
@@ -274,7 +267,7 @@ mod tests {
         no staging run has passed with commit cccccccccc or one with the same files: cargo xtask deploy-staging
         the artifact aaaaaaaaaaaa that passed staging in run staged is not there any more: cargo xtask deploy-staging
         production is frozen from 2026-12-24T12:00:00+00:00 until 2027-01-02T00:00:00+00:00: holidays: wait, or say why not with --freeze-override REASON
-        nobody has rehearsed the artifact aaaaaaaaaaaa on a copy of production's database: cargo xtask rehearse production, or --no-require-rehearsal
+        nobody has rehearsed the artifact aaaaaaaaaaaa on a copy of production's database: --no-require-rehearsal, or cargo xtask rehearse production
         ");
     }
 

@@ -6,6 +6,7 @@ mod rollback;
 
 use std::fmt;
 
+use omnitool_environment::Platform as PlatformName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +27,7 @@ pub struct Plan {
     task: Task,
     heading: String,
     site: Site,
+    platform: PlatformName,
     situation: Situation,
     release: ReleaseId,
     variables: Vec<Variable>,
@@ -50,6 +52,12 @@ impl Plan {
     #[must_use]
     pub fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// What that environment runs on; a rehearsal itself works on this machine.
+    #[must_use]
+    pub fn platform(&self) -> PlatformName {
+        self.platform
     }
 
     /// What was found before it.
@@ -152,8 +160,7 @@ fn summary() -> Step {
 /// The plan as `--plan` prints it.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { task, heading, site, situation: _, release, variables, steps, settings: _ } =
-            self;
+        let Self { task, heading, site, release, variables, steps, .. } = self;
         writeln!(f, "{heading}")?;
         if *task != Task::Rehearsal {
             writeln!(f, "  address    {}", site.base_url)?;

@@ -148,7 +148,7 @@ impl Runner<'_> {
             run,
             user,
             environment: self.plan.site().environment,
-            platform: self.plan.site().platform(),
+            platform: self.plan.platform(),
             release: self.plan.release(),
             replaces: self.plan.replaces(),
             steps: self.plan.steps().iter().map(|step| step.id).collect(),

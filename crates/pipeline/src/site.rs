@@ -264,6 +264,35 @@ impl Site {
         }
     }
 
+    /// Restores a backup on Heroku into the database that [`Site::copy_variable`] names, the newest where none is named.
+    #[must_use]
+    pub fn restore_copy(&self, place: Place, backup: Option<&str>) -> ProgramCall {
+        let arguments: Vec<&str> = ["restore-copy"].into_iter().chain(backup).collect();
+        ProgramCall {
+            purpose: Purpose::TakeBackup,
+            ..self.with_backups("backup-database", place, &arguments)
+        }
+    }
+
+    /// Drops this database, which is a copy that a rehearsal was made on; nothing where it is a file.
+    #[must_use]
+    pub fn drop_copy(&self, place: Place) -> Option<ProgramCall> {
+        let variable = self.copy_variable()?;
+        let call = self.with_backups("backup-database", place, &["drop-copy"]);
+        Some(ProgramCall { variables: vec![variable], ..call })
+    }
+
+    /// The variable that names this database as one that may be dropped; nothing where it is a file.
+    #[must_use]
+    pub fn copy_variable(&self) -> Option<Variable> {
+        match &self.home {
+            Home::Local { database_url } if database_url.sqlite_path().is_none() => {
+                Some(Variable::secret("OMNITOOL_REHEARSAL_DATABASE_URL", database_url.expose()))
+            }
+            _ => None,
+        }
+    }
+
     /// What [`Site::restore`] would lose.
     #[must_use]
     pub fn plan_restore(&self, place: Place) -> ProgramCall {

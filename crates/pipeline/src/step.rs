@@ -269,7 +269,7 @@ pub enum Purpose {
     ChangeDatabase,
     /// It makes the first users where there are none; their passwords are shown once and written nowhere.
     CreateUsers,
-    /// It takes the backup that a rollback would restore.
+    /// It takes the backup that a rollback would restore, or names the one that a rehearsal is made on.
     TakeBackup,
     /// It compares the database's schema with its own migrations; one that it cannot migrate is a failure.
     CheckSchema,

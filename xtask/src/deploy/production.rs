@@ -56,9 +56,7 @@ pub(crate) struct DeployProductionArgs {
 impl DeployProductionArgs {
     fn rehearsal(&self, stopped: Option<&Stopped>) -> RehearsalRule {
         // A run that is continued has passed this; its own backup is newer than the rehearsal's by now.
-        if self.common.platform == PlatformName::Heroku {
-            RehearsalRule::NotPossible
-        } else if self.require_rehearsal && !self.no_require_rehearsal && stopped.is_none() {
+        if self.require_rehearsal && !self.no_require_rehearsal && stopped.is_none() {
             RehearsalRule::Required
         } else {
             RehearsalRule::NotRequired

@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
         continues: Option<Continuation>,
         programs: &Path,
     ) -> Result<Ran, Failure> {
-        let Self { project, site: _, mut platform, folder, id, revision, interrupt, lock } = self;
+        let Self { project, site, mut platform, folder, id, revision, interrupt, lock } = self;
         let source = ArtifactSource {
             programs: programs.to_owned(),
             root: project.root().to_owned(),
@@ -103,13 +103,17 @@ impl<'a> Session<'a> {
                 .map_err(|error| Failure::refused(error).hint(deploy_again(plan.site())))?;
         }
         let info = RunInfo { run: id.clone(), user: user(), host: host(), revision, continues };
-        let mut telling = Telling::begin(&plan.site().variables_here())?;
+        let mut secrets = plan.site().variables_here();
+        if plan.site().platform() != plan.platform() {
+            secrets.extend(site.variables_here());
+        }
+        let mut telling = Telling::begin(&secrets)?;
         let mut terminal = Terminal::new();
         let others: Vec<&mut dyn Sink> = vec![&mut terminal, telling.sink()];
         let mut sinks = Sinks::new(Journal::create(&folder.join("runs"), &id)?, others);
         let report = run_plan(plan, &info, &mut executor, &mut sinks, &|| interrupt.is_set());
         let (aftermath, serving) = executor.finish();
-        let log = match &plan.site().home {
+        let log = match &site.home {
             Home::Local { .. } => project.shown(App::new(&folder).log()).to_string(),
             Home::Heroku { app, .. } => format!("heroku logs -a {app}"),
         };

@@ -310,7 +310,8 @@ fn every_command_of_the_guide_works_in_its_order() {
 #[test]
 fn every_command_of_the_guide_for_heroku_works_in_its_order() {
     let world = World::new();
-    let copy = WorkingCopy::on(&world.sections(), world.project.variables.clone());
+    let variables = world.project.variables.iter().cloned().chain([world.rehearsal()]).collect();
+    let copy = WorkingCopy::on(&world.sections(), variables);
     let mut count = 0;
     for part in parts(&guide()) {
         if let Part::OnHeroku(text) = part {
@@ -318,14 +319,14 @@ fn every_command_of_the_guide_for_heroku_works_in_its_order() {
             count += text.lines().count();
         }
     }
-    assert_eq!(count, 11);
+    assert_eq!(count, 13);
     assert_eq!(
         world.releases(STAGING).last().unwrap(),
         "Rollback to v3 succeeded",
         "{:?}",
         world.releases(STAGING)
     );
-    assert_eq!(world.releases(PRODUCTION).last().unwrap(), "Deploy 0001 succeeded");
+    assert_eq!(world.releases(PRODUCTION).last().unwrap(), "Deploy 0002 succeeded");
 }
 
 /// What the documents say of Heroku's own tool is proven by that tool: `cargo xtask heroku-conformance`.

@@ -5,6 +5,7 @@ mod whole;
 
 use std::{fs, path::Path, time::Duration};
 
+use omnitool_database::{Mode, open};
 use omnitool_heroku::{Heroku, Pace, Settings};
 use omnitool_heroku_emulator::{Emulator, Fault, FaultKind, Options};
 use omnitool_testing::{Dialect, TestDatabase};
@@ -16,12 +17,19 @@ pub(crate) const PRODUCTION: &str = "production-app";
 const TOKEN: &str = "the-token-of-the-tests";
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
+pub(crate) const REHEARSAL: &str = "OMNITOOL_REHEARSAL_DATABASE_URL";
+
+/// A database to rehearse in, on the server of `database` and named after it.
+pub(crate) fn rehearsal_url(database: &TestDatabase) -> String {
+    database.url().expose().replace("/omnitool_test_", "/omnitool_rehearsal_")
+}
+
 /// A project with an app for staging and one for production.
 pub(crate) struct World {
     pub(crate) project: Project,
     pub(crate) emulator: Emulator,
     /// From which the emulator makes its databases; it goes last.
-    _server: TestDatabase,
+    server: TestDatabase,
 }
 
 impl World {
@@ -60,7 +68,7 @@ impl World {
              *) psql -X -q \"$DATABASE_URL\" -c 'CREATE TABLE IF NOT EXISTS made (id int)' >/dev/null 2>&1\n\
              echo 'Applied migration: one';;\nesac";
         project.migrate(migrate);
-        Self { project, emulator, _server: server }
+        Self { project, emulator, server }
     }
 
     /// With the real programs, behind scripts that are uploaded faster than programs with debugging symbols.
@@ -77,6 +85,16 @@ impl World {
             world.project.write(&format!("data/{file}"), &text);
         }
         world
+    }
+
+    /// The variable that names the database to rehearse in, which is not there.
+    pub(crate) fn rehearsal(&self) -> (&'static str, String) {
+        (REHEARSAL, rehearsal_url(&self.server))
+    }
+
+    /// Whether that database is there.
+    pub(crate) fn has_copy(&self) -> bool {
+        open(&rehearsal_url(&self.server).parse().unwrap(), Mode::Write).is_ok()
     }
 
     /// The part of `data/environments.toml` that names the apps.
@@ -332,18 +350,6 @@ fn without_a_token_nothing_happens() {
 }
 
 #[test]
-fn a_rehearsal_on_heroku_is_refused_with_what_does_the_same() {
-    let world = World::new();
-    let output = world.project.xtask(&["rehearse", "production", "--platform", "heroku"]);
-    assert_eq!(output.status.code(), Some(1));
-    insta::assert_snapshot!(stderr(&output), @r"
-    error: production's database on Heroku cannot be copied to this machine to rehearse on
-
-    hint: cargo xtask deploy-staging --platform heroku --refresh-data does the same to a masked copy, and serves it
-    ");
-}
-
-#[test]
 fn what_passed_staging_on_heroku_goes_to_production_as_it_is() {
     let world = World::new();
     world.project.init_git();
@@ -358,7 +364,8 @@ fn what_passed_staging_on_heroku_goes_to_production_as_it_is() {
     // What is built since is another artifact, and none that was tried.
     world.project.program("sync-tools", &answer("another"));
     for number in ["0001", "0002"] {
-        let output = world.project.deploy_production(&confirmed);
+        let output =
+            world.project.deploy_production(&["--platform", "heroku", "--no-require-rehearsal"]);
         assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
         assert!(stdout(&output).contains(&format!("Release {number} serves at http://127.0.0.1")));
     }

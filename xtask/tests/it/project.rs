@@ -1,6 +1,7 @@
 //! A project in a temporary folder, with programs that are scripts or real.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Read as _,
     net::{TcpListener, TcpStream},
@@ -213,8 +214,15 @@ impl Project {
     }
 
     /// Runs `cargo xtask` with these arguments and variables.
-    pub(crate) fn xtask_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        self.command(arguments).envs(variables.iter().copied()).output().unwrap()
+    pub(crate) fn xtask_with<V: AsRef<OsStr> + Clone>(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, V)],
+    ) -> Output {
+        self.command(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value.as_ref())))
+            .output()
+            .unwrap()
     }
 
     /// Runs `cargo xtask` with these arguments.

@@ -1,12 +1,16 @@
 //! The whole way with the real programs, as a newcomer goes it.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
 };
 
+use omnitool_database::{Mode, open};
 use omnitool_testing::{Dialect, TestDatabase};
 
+use crate::heroku::{REHEARSAL, rehearsal_url};
 use crate::project::{Project, stderr, stdout};
 
 #[test]
@@ -49,14 +53,12 @@ fn health(project: &Project) -> String {
 struct OnPostgres {
     _staging: TestDatabase,
     production: TestDatabase,
-    scratch: TestDatabase,
     project: Project,
 }
 
 impl OnPostgres {
     fn new() -> Self {
-        let [staging, production, scratch] =
-            [(); 3].map(|()| TestDatabase::empty(Dialect::Postgres));
+        let [staging, production] = [(); 2].map(|()| TestDatabase::empty(Dialect::Postgres));
         let project = Project::with_stand_ins();
         let mut environments = project.read("data/environments.toml");
         for (name, database) in [("staging", &staging), ("production", &production)] {
@@ -65,7 +67,7 @@ impl OnPostgres {
         }
         project.write("data/environments.toml", &environments);
         project.init_git();
-        let site = Self { _staging: staging, production, scratch, project };
+        let site = Self { _staging: staging, production, project };
         // A database on a server may hold anything, also the one that is empty.
         let first = ["--require-rehearsal=false"];
         for output in [site.project.deploy(&[]), site.project.deploy_production(&first)] {
@@ -90,16 +92,22 @@ impl OnPostgres {
 #[test]
 fn a_rehearsal_on_postgres_says_what_each_statement_locks() {
     let site = OnPostgres::new();
-    site.program("migrate-db", &["--down", "2", "--confirm", "REVERT 2 PRODUCTION"]);
+    // From the one on that adds a column.
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/postgres");
+    let newest = fs::read_dir(migrations)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.as_str() >= "2026-11-23-000008_add_users_phone_number")
+        .count()
+        .to_string();
+    let confirm = format!("REVERT {newest} PRODUCTION");
+    site.program("migrate-db", &["--down", &newest, "--confirm", &confirm]);
     site.program("backup-database", &["capture"]);
-    let scratch = [("OMNITOOL_REHEARSAL_DATABASE_URL", site.scratch.url().expose())];
+    let url = rehearsal_url(&site.production);
+    let scratch = [(REHEARSAL, url.as_str())];
     let refused = site.project.xtask(&["rehearse", "production"]);
-    assert!(
-        stderr(&refused).contains("names no empty database to rehearse in"),
-        "{}",
-        stderr(&refused)
-    );
-    let live = [("OMNITOOL_REHEARSAL_DATABASE_URL", site.production.url().expose())];
+    assert!(stderr(&refused).contains("names no database to rehearse in"), "{}", stderr(&refused));
+    let live = [(REHEARSAL, site.production.url().expose())];
     let refused = site.project.xtask_with(&["rehearse", "production"], &live);
     assert!(stderr(&refused).contains("names production's own database"), "{}", stderr(&refused));
 
@@ -114,12 +122,14 @@ fn a_rehearsal_on_postgres_says_what_each_statement_locks() {
     assert!(text.contains("The rehearsal went well"), "{text}");
     assert!(!text.contains("password-of-the-test-server"), "{text}");
 
-    // Production was only read, and may be deployed to now.
+    // The copy is gone; production was only read, and may be deployed to now.
+    assert!(open(&url.parse().unwrap(), Mode::Write).is_err());
     let output = site.project.deploy_production(&[]);
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
     assert!(
-        text.contains("2 migrations applied") && text.contains("rehearsed on backup "),
+        text.contains(&format!("{newest} migrations applied"))
+            && text.contains("rehearsed on backup "),
         "{text}"
     );
 }

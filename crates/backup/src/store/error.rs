@@ -98,6 +98,29 @@ pub enum DropOldError {
     },
 }
 
+/// Why the database of a rehearsal is still there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DropCopyError {
+    /// Its name does not say that it is one.
+    #[error("{database} is no database of a rehearsal: the names of those begin with `{begins}`")]
+    NotOne {
+        /// The database, without its password.
+        database: String,
+        /// What the name must begin with.
+        begins: &'static str,
+    },
+    /// The server cannot be reached, or refused.
+    #[error("cannot drop {database}")]
+    Drop {
+        /// The database, without its password.
+        database: String,
+        /// What the server says.
+        #[source]
+        source: Cause,
+    },
+}
+
 /// Why a file is no good backup.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -31,9 +31,9 @@ use self::{
     temporary::{abandoned, is_restoring, start_of_name},
 };
 use super::{
-    Contents, CopyError, DropOldError, InspectError, Interrupted, Left, OldDatabase, Progress,
-    ReadDatabaseError, RehearsalHooks, RestoreError, RestoreHooks, RestoreRequest, Step, Store,
-    StoreOptions, UnsupportedDatabaseError,
+    COPY, Contents, CopyError, DropCopyError, DropOldError, InspectError, Interrupted, Left,
+    OldDatabase, Progress, ReadDatabaseError, RehearsalHooks, RestoreError, RestoreHooks,
+    RestoreRequest, Step, Store, StoreOptions, UnsupportedDatabaseError,
 };
 use crate::manifest::System;
 
@@ -265,6 +265,15 @@ impl Store for PostgresStore {
             name: old.name.clone(),
             source: error.into(),
         })
+    }
+
+    fn drop_copy(&self) -> Result<(), DropCopyError> {
+        let database = self.url.to_string();
+        if !self.database.starts_with(COPY) {
+            return Err(DropCopyError::NotOne { database, begins: COPY });
+        }
+        let dropped = self.server().and_then(|mut server| server.drop(&self.database));
+        dropped.map_err(|error| DropCopyError::Drop { database, source: error.into() })
     }
 }
 

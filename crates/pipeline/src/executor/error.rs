@@ -1,5 +1,7 @@
 //! Why an action failed, and what to do next.
 
+use omnitool_environment::Platform as PlatformName;
+
 use crate::{
     Fact, FindArtifactError, PackArtifactError, PlatformError, ReleaseId, RunProgramError,
     process::RunCommandError, program::tail_text,
@@ -57,6 +59,8 @@ pub enum ActionError {
         rehearsed: String,
         /// The rehearsal.
         run: String,
+        /// Where production runs.
+        platform: PlatformName,
     },
 }
 
@@ -87,9 +91,12 @@ impl ActionError {
         match self {
             Self::Program(RunProgramError::Failed { hint, .. }) => hint.as_deref(),
             Self::Platform(error) => error.hint(),
-            Self::NotRehearsed { .. } => {
+            Self::NotRehearsed { platform: PlatformName::Local, .. } => {
                 Some("run `cargo xtask rehearse production` and deploy again; nothing was changed")
             }
+            Self::NotRehearsed { platform: PlatformName::Heroku, .. } => Some(
+                "run `cargo xtask rehearse production --platform heroku` and deploy again; nothing was changed",
+            ),
             _ => None,
         }
     }

@@ -177,6 +177,7 @@ fn deploy(
             "Deploy release {release} to {environment} on the {platform} platform, {over}"
         ),
         site: site.clone(),
+        platform,
         situation: *situation,
         release,
         variables: site.variables(),

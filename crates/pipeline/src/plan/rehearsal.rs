@@ -2,8 +2,8 @@
 
 use super::{call, step};
 use crate::{
-    Action, DatabaseState, Place, Plan, ProgramCall, Purpose, ReleaseId, Settings, Site, Situation,
-    StepId, Task, Todo,
+    Action, DatabaseState, Home, Place, Plan, ProgramCall, Purpose, ReleaseId, Settings, Site,
+    Situation, StepId, Task, Todo,
 };
 
 /// What is rehearsed.
@@ -28,17 +28,24 @@ impl Plan {
         let RehearsalOptions { artifact, backup } = options;
         let there = Place::Artifact;
         let kept = |call: ProgramCall| ProgramCall { purpose: Purpose::Answer, ..call };
-        let restore = match situation.database {
-            DatabaseState::Missing => Todo::Skip(format!(
+        // The backups are the live database's, everything else is the scratch one's.
+        let of_live = |call: ProgramCall| ProgramCall { variables: live.variables_here(), ..call };
+        let restore = match (situation.database, &live.home) {
+            (DatabaseState::Missing, _) => Todo::Skip(format!(
                 "{} has no database yet, so an empty one it is",
                 live.environment
             )),
-            DatabaseState::Present => {
-                Todo::Run(vec![Action::Program(scratch.restore(there, backup.as_deref()))])
+            (DatabaseState::Present, Home::Local { .. }) => {
+                let restore = Action::Program(scratch.restore(there, backup.as_deref()));
+                let clear = scratch.drop_copy(there).map(Action::Program);
+                Todo::Run(clear.into_iter().chain([restore]).collect())
+            }
+            (DatabaseState::Present, Home::Heroku { .. }) => {
+                let mut call = of_live(live.restore_copy(there, backup.as_deref()));
+                call.variables.extend(scratch.copy_variable());
+                Todo::Run(vec![Action::Program(call)])
             }
         };
-        // The backups are the live database's, everything else is the scratch one's.
-        let of_live = |call: ProgramCall| ProgramCall { variables: live.variables(), ..call };
         let backup = match situation.database {
             DatabaseState::Missing => Todo::Skip("there is no database yet".to_owned()),
             DatabaseState::Present => Todo::Run(vec![Action::EnsureBackup {
@@ -83,6 +90,7 @@ impl Plan {
                 live.environment
             ),
             site: scratch.clone(),
+            platform: live.platform(),
             situation: *situation,
             release,
             variables: scratch.variables(),

@@ -83,6 +83,7 @@ impl Plan {
                 site.platform()
             ),
             site: site.clone(),
+            platform: site.platform(),
             situation: *situation,
             release,
             variables: site.variables(),

@@ -1,15 +1,21 @@
 //! The whole way with the real programs: an empty app, a second release, production, and what goes wrong in between.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    process::Output,
+    process::{Command, Output},
 };
 
+use diesel::prelude::*;
+use omnitool_database::{Mode, open, schema::users};
 use omnitool_heroku_emulator::FaultKind;
+use omnitool_testing::fixture;
 
-use super::{ON_HEROKU, PRODUCTION, STAGING, World};
+use super::{ON_HEROKU, PRODUCTION, REHEARSAL, STAGING, TOKEN, World};
 use crate::project::{stderr, stdout};
+
+const REHEARSE: [&str; 4] = ["rehearse", "production", "--platform", "heroku"];
 
 /// The answer of `/health`, without the white space that JSON does not need.
 fn health(world: &World, app: &str) -> String {
@@ -53,17 +59,122 @@ fn an_empty_app_gets_two_releases_and_production_gets_what_passed() {
     );
 
     for release in ["0001", "0002"] {
+        if release == "0002" {
+            done(&world.project.xtask_with(&REHEARSE, &[world.rehearsal()]));
+        }
         let output = done(&world.project.deploy_production(&ON_HEROKU));
         assert!(output.contains("passed staging in run"), "{output}");
         let health = health(&world, PRODUCTION);
         assert!(health.contains(&format!("\"release\":\"{release}\"")), "{health}");
     }
-    // The second one was preceded by a backup that Heroku keeps.
+    // The second ones were preceded by a backup that Heroku keeps, and production's by that of its rehearsal.
     let captures = world.emulator.requests();
     let captures = captures.iter().filter(|text| {
         text.starts_with("POST /client/v11/databases/") && text.ends_with("/backups")
     });
-    assert_eq!(captures.count(), 2);
+    assert_eq!(captures.count(), 3);
+}
+
+#[test]
+fn production_is_rehearsed_on_a_copy_of_its_newest_backup_which_is_gone_afterwards() {
+    let world = World::with_real_programs();
+    world.project.init_git();
+    done(&world.project.deploy(&ON_HEROKU));
+    let none = done(&world.project.xtask(&REHEARSE));
+    assert!(none.contains("nothing to rehearse on"), "{none}");
+    done(&world.project.deploy_production(&ON_HEROKU));
+    let url = world.emulator.database_url("production-db").unwrap();
+    let production = &mut open(&url.parse().unwrap(), Mode::Write).unwrap();
+    fixture::user(production, "alice");
+
+    let refused = world.project.deploy_production(&ON_HEROKU);
+    assert_eq!(refused.status.code(), Some(1));
+    let text = stderr(&refused);
+    assert!(
+        text.contains("nobody has rehearsed the artifact ")
+            && text.contains(
+                "-> --no-require-rehearsal, or cargo xtask rehearse production --platform heroku\n"
+            ),
+        "{text}"
+    );
+    insta::assert_snapshot!(world.normal(&stderr(&world.project.xtask(&REHEARSE))), @r"
+    error: production's database is on PostgreSQL, and OMNITOOL_REHEARSAL_DATABASE_URL names no database to rehearse in
+
+    hint: set OMNITOOL_REHEARSAL_DATABASE_URL to a database on a PostgreSQL server of yours, such as postgres://me@localhost/omnitool_rehearsal: it is made, and dropped afterwards
+    ");
+    // What is no database of a rehearsal is never one.
+    let refused = world.project.xtask_with(&REHEARSE, &[(REHEARSAL, url.as_str())]);
+    assert_eq!(refused.status.code(), Some(1));
+    let text = stderr(&refused);
+    assert!(text.contains("is no database of a rehearsal"), "{text}");
+    let names = users::table.select(users::username);
+    assert_eq!(names.load::<String>(production).unwrap(), ["alice"]);
+
+    let output = world.project.xtask_with(&REHEARSE, &[world.rehearsal()]);
+    let text = done(&output);
+    for part in [
+        "Rehearse release 0002 of production on a copy of its database",
+        "s  the newest backup is b001, of 20",
+        "s  Restored b001 of production, taken 20",
+        "s  no pending migrations; nothing to change",
+        "s  would add ",
+        "s  added ",
+        "What changes of who may use what\n  + CSV Converter: alice granted",
+        "The rehearsal went well, in ",
+        "report     .omnitool/production/rehearsals/",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let said = format!("{text}{}{}", stderr(&output), world.project.journal_of("production"));
+    assert!(!said.contains("password-of-the-test-server") && !said.contains(TOKEN), "{said}");
+    // Neither the copy nor the dump is there any more, and production was only read.
+    assert!(!world.has_copy());
+    let kept = world.project.root().join("data/backups/production/heroku");
+    let mut kept: Vec<_> =
+        fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    kept.sort();
+    assert_eq!(kept, ["b001.json"]);
+    assert_eq!(world.releases(PRODUCTION).len(), 3);
+
+    // A newer backup is another database.
+    let capture = || {
+        let programs = world.project.root().join("programs");
+        let mut command = Command::new(programs.join("backup-database"));
+        command.current_dir(world.project.root()).envs(world.project.variables.clone());
+        command.args(["--env", "production", "--platform", "heroku", "capture"]);
+        assert!(command.output().unwrap().status.success());
+    };
+    capture();
+    let refused = world.project.deploy_production(&ON_HEROKU);
+    let text = stderr(&refused);
+    assert!(text.contains("backup b002 is newer than b001, which rehearsal "), "{text}");
+    assert!(text.contains("`cargo xtask rehearse production --platform heroku`"), "{text}");
+    let named: Vec<&str> = REHEARSE.iter().copied().chain(["--backup", "b002"]).collect();
+    done(&world.project.xtask_with(&named, &[world.rehearsal()]));
+    let output = done(&world.project.deploy_production(&ON_HEROKU));
+    assert!(output.contains("rehearsed on backup b002 by run "), "{output}");
+}
+
+#[test]
+fn a_rehearsal_that_fails_leaves_no_copy_and_production_as_it_is() {
+    let world = World::with_real_programs();
+    world.project.init_git();
+    done(&world.project.deploy(&ON_HEROKU));
+    done(&world.project.deploy_production(&ON_HEROKU));
+    let url = world.emulator.database_url("production-db").unwrap();
+    let production = &mut open(&url.parse().unwrap(), Mode::Write).unwrap();
+    // A tool with the route of another one, which the shipped definitions do not allow.
+    fixture::tool(production, "Someone else's tool");
+    diesel::sql_query("DROP VIEW effective_tool_access").execute(production).unwrap();
+    let output = world.project.xtask_with(&REHEARSE, &[world.rehearsal()]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    let text = stderr(&output);
+    assert!(text.contains("the rehearsal stopped in the step "), "{text}");
+    assert!(stdout(&output).contains("production was not touched"), "{}", stdout(&output));
+    assert!(!world.has_copy());
+    assert_eq!(world.releases(PRODUCTION).len(), 3);
+    let refused = world.project.deploy_production(&ON_HEROKU);
+    assert!(stderr(&refused).contains("nobody has rehearsed"), "{}", stderr(&refused));
 }
 
 #[test]
