@@ -189,7 +189,7 @@ enum Action {
 /// The database of a rehearsal.
 #[derive(clap::Args)]
 struct CopyArgs {
-    /// That database, whose name has to begin with omnitool_rehearsal; what is in it is lost. Prefer the variable
+    /// That database, whose name has to begin with `omnitool_rehearsal`; what is in it is lost. Prefer the variable
     #[arg(
         long,
         env = "OMNITOOL_REHEARSAL_DATABASE_URL",

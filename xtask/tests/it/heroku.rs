@@ -63,7 +63,8 @@ impl World {
             ("HEROKU_HOST", emulator.url().to_string()),
             ("HEROKU_CA_FILE", project.root().join(".omnitool/ca.pem").display().to_string()),
         ];
-        let migrate = "case $DATABASE_URL in\nsqlite:*) touch \"${DATABASE_URL#sqlite:}\"; \
+        let migrate = "case \"$DATABASE_URL $*\" in\n*omnitool_rehearsal*) \
+             echo '{\"summary\":\"1 migration applied\"}';;\nsqlite:*) touch \"${DATABASE_URL#sqlite:}\"; \
              echo '{\"summary\":\"1 migration applied\"}';;\n\
              *) psql -X -q \"$DATABASE_URL\" -c 'CREATE TABLE IF NOT EXISTS made (id int)' >/dev/null 2>&1\n\
              echo 'Applied migration: one';;\nesac";

@@ -1,5 +1,8 @@
 //! Backups of an app on an emulated Heroku, with real dumps.
 
+use diesel::prelude::*;
+use omnitool_database::{Mode, open, schema::users, stamp};
+use omnitool_environment::EnvironmentName;
 use omnitool_heroku::{Heroku, Pace, Settings};
 use omnitool_heroku_emulator::FaultKind;
 use omnitool_testing::fixture;
@@ -159,6 +162,46 @@ fn a_dump_that_cannot_be_downloaded_does_not_count_unless_heroku_s_word_is_enoug
     command.env("OMNITOOL_SCRATCH_DATABASE_URL", server);
     let verified = world.project.output(command).success();
     assert!(verified.contains("restored-dump"), "{verified}");
+}
+
+#[test]
+fn a_backup_is_restored_into_a_database_whose_name_says_that_it_may_be_lost_and_into_no_other() {
+    let world = world();
+    world.run(&staging(&["capture"])).success();
+    fixture::user(&mut world.connect("staging-db"), "bob");
+    let of_app = world.emulator.database_url("staging-db").unwrap();
+    let copy = world.server_url().replace("/omnitool_test_", "/omnitool_rehearsal_");
+    let run = |arguments: &[&str], url: &str| {
+        let mut command = world.command(&staging(arguments));
+        command.env("OMNITOOL_REHEARSAL_DATABASE_URL", url);
+        world.project.output(command)
+    };
+    let file = format!("sqlite:{}", world.project.path().join("omnitool_rehearsal.db").display());
+    for arguments in [["restore-copy"], ["drop-copy"]] {
+        for url in [&of_app, &file] {
+            let refused = run(&arguments, url).failure(1);
+            assert!(refused.contains("is no database of a rehearsal"), "{refused}");
+        }
+    }
+    // What an earlier one has left is replaced.
+    for arguments in [&["restore-copy"][..], &["restore-copy", "b001"]] {
+        let text = run(arguments, &copy).success();
+        assert!(text.starts_with("[SUCCESS] Restored b001 of staging, taken "), "{text}");
+        let conn = &mut open(&copy.parse().unwrap(), Mode::Write).unwrap();
+        let names = users::table.select(users::username).load::<String>(conn).unwrap();
+        assert_eq!(names, ["alice"]);
+        assert_eq!(stamp::read(conn).unwrap(), Some(EnvironmentName::Staging));
+    }
+    let missing = run(&["restore-copy", "b007"], &copy).failure(1);
+    assert!(missing.contains("there is no backup b007"), "{missing}");
+    let folder = world.project.path().join("data/backups/staging/heroku");
+    let dumps = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(dumps.collect::<Vec<_>>(), ["b001.json"]);
+    for _ in 0..2 {
+        let text = run(&["drop-copy"], &copy).success();
+        assert_eq!(text, "No database of a rehearsal is left\n");
+        assert!(open(&copy.parse().unwrap(), Mode::Write).is_err());
+    }
 }
 
 #[test]

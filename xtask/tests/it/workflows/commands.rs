@@ -100,6 +100,7 @@ fn these_are_all_the_commands() {
     bash .ci/drift staging
     bash .ci/fetch-staging
     bash .ci/plan-access
+    bash .ci/rehearse
     bash .ci/run
     cargo build --release --locked --workspace --bins --features omnitool-database/tls
     cargo xtask deploy-production --confirm "DEPLOY PRODUCTION"
@@ -164,20 +165,38 @@ fn the_deployments_of_the_workflows_work_on_heroku() {
     );
     let mut given = world.project.variables.clone();
     given.push(("OMNITOOL_PLATFORM", "heroku".to_owned()));
+    // The runner's own server.
+    given.push(world.rehearsal());
+    commands.add("sudo", &format!("echo \"sudo $*\" >>{}/calls", commands.path().display()));
+    let script = fs::read_to_string(super::root().join(".ci/rehearse")).unwrap();
+    world.project.write(".ci/rehearse", &script);
+    world.project.commit("Add a script");
+    let production = "cargo xtask deploy-production --confirm \"DEPLOY PRODUCTION\"";
     for (workflow, command) in [
         ("deploy.yml", "cargo xtask deploy-staging --tests"),
-        ("deploy_production.yml", "cargo xtask deploy-production --confirm \"DEPLOY PRODUCTION\""),
+        ("deploy_production.yml", "bash .ci/rehearse"),
+        ("deploy_production.yml", production),
+        ("deploy_production.yml", "bash .ci/rehearse"),
+        ("deploy_production.yml", production),
     ] {
         variables(workflow, &[("OMNITOOL_PLATFORM", "heroku"), ("HEROKU_API_KEY", "")]);
         let given: Vec<(&str, &str)> =
             given.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let output = commands.run(world.project.root(), command, &given);
         assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
-        assert!(stdout(&output).contains("on the heroku platform"), "{}", stdout(&output));
+        let text = stdout(&output);
+        match command {
+            "bash .ci/rehearse" => assert!(text.contains("ehears"), "{text}"),
+            _ => assert!(text.contains("on the heroku platform"), "{text}"),
+        }
     }
-    for app in [STAGING, PRODUCTION] {
-        assert_eq!(world.releases(app).last().unwrap(), "Deploy 0001 succeeded");
+    for (app, last) in [(STAGING, "0001"), (PRODUCTION, "0002")] {
+        assert_eq!(*world.releases(app).last().unwrap(), format!("Deploy {last} succeeded"));
     }
+    let user = stdout(&Command::new("id").arg("-un").output().unwrap());
+    let once =
+        format!("sudo systemctl start postgresql\nsudo -u postgres createuser --createdb {user}");
+    assert_eq!(commands.calls(), once.repeat(2));
 }
 
 #[test]
