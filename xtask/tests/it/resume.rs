@@ -6,23 +6,35 @@ use crate::project::{Project, answer, eventually, stderr, stdout};
 
 /// Kills a deployment as soon as `program` runs, as a machine that stops does.
 fn kill_in(project: &Project, arguments: &[&str], program: &str) {
-    let marker = project.root().join("state");
-    let over = project.root().join(".omnitool/over");
-    let wait = format!(
-        "[ ! -e {1} ] || exit 1; touch {0}; while [ -e {0} ]; do sleep 0.01; done; exit 1",
-        marker.display(),
-        over.display()
-    );
+    let wait = format!("{}; exit 1", waiting(project));
     match program {
         "migrate-db" => project.migrate(&wait),
         _ => project.program(program, &wait),
     }
+    kill_waiting(project, "staging", arguments);
+}
+
+/// A script that waits when it runs for the first time, until the deployment is killed, and then fails.
+fn waiting(project: &Project) -> String {
+    format!(
+        "[ -e {1} ] || {{ touch {0}; while [ -e {0} ]; do sleep 0.01; done; exit 1; }}",
+        project.root().join("state").display(),
+        project.root().join(".omnitool/over").display()
+    )
+}
+
+/// Kills a deployment as soon as one of its programs is [`waiting`].
+fn kill_waiting(project: &Project, environment: &str, arguments: &[&str]) {
+    let marker = project.root().join("state");
     let mut child = project.spawn(arguments, Stdio::null());
     eventually(|| marker.exists());
     child.kill().unwrap();
     child.wait().unwrap();
-    fs::write(over, "").unwrap();
+    fs::write(project.root().join(".omnitool/over"), "").unwrap();
     fs::remove_file(marker).unwrap();
+    // The program, which nobody killed, has the lock as long as it runs.
+    let lock = project.root().join(".omnitool").join(environment).join("deploy.lock");
+    eventually(|| fs::File::open(&lock).unwrap().try_lock().is_ok());
 }
 
 #[test]
@@ -116,19 +128,15 @@ fn a_deployment_killed_in_a_check_goes_on_and_ends_as_any_other() {
 fn a_killed_production_deployment_goes_on_with_a_new_approval() {
     let project = Project::with_scripts();
     project.init_git();
-    let marker = project.root().join("state");
     let smoke = format!(
-        "if [ $OMNITOOL_ENV = production ] && [ ! -e {0} ]; then touch {0}; sleep 60; fi\n{1}",
-        marker.display(),
+        "if [ $OMNITOOL_ENV = production ]; then {}; fi\n{}",
+        waiting(&project),
         answer("6 of 6 passed")
     );
     project.program("smoke-tests", &smoke);
     assert_eq!(project.deploy(&[]).status.code(), Some(0));
     let confirm = ["deploy-production", "--confirm", "DEPLOY PRODUCTION"];
-    let mut child = project.spawn(&confirm, Stdio::null());
-    eventually(|| marker.exists());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_waiting(&project, "production", &confirm);
     let output = project.xtask(&["deploy-production", "--resume"]);
     assert_eq!(output.status.code(), Some(1), "an approval is for one run");
     let output = project.deploy_production(&["--resume"]);
