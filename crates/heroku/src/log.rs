@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use serde_json::json;
 
 use crate::{
-    Heroku, HerokuError, LogSession,
+    Dyno, Heroku, HerokuError, LogSession,
     call::{Api, Call},
 };
 
@@ -45,17 +45,33 @@ impl Heroku {
         Ok(found)
     }
 
-    /// The exit status that the log has for a dyno; none where it has none (yet).
+    /// The exit status that the log has for a dyno; none where it has none (yet). Names come again: what the log says of an
+    /// earlier dyno of that name does not count.
     ///
     /// # Errors
     ///
     /// Fails where there is no such app.
-    pub fn exit_status_in_log(&self, app: &str, dyno: &str) -> Result<Option<i32>, HerokuError> {
-        let marker = format!("heroku[{dyno}]: Process exited with status ");
-        let lines = self.log(app, Some(dyno), 1500)?;
+    pub fn exit_status_in_log(&self, app: &str, dyno: &Dyno) -> Result<Option<i32>, HerokuError> {
+        let marker = format!(" heroku[{}]: Process exited with status ", dyno.name);
+        let lines = self.log(app, Some(&dyno.name), 1500)?;
+        let Some(made) = second(&dyno.created_at) else { return Ok(None) };
         Ok(lines.iter().rev().find_map(|line| {
-            let (_, status) = line.split_once(&marker)?;
-            status.trim().parse().ok()
+            let (when, status) = line.split_once(&marker)?;
+            let is_later = second(when).is_some_and(|when| when >= made);
+            is_later.then(|| status.trim().parse().ok())?
         }))
     }
+}
+
+/// A time up to its second. All are in UTC and of one width, so that they can be compared as texts.
+fn second(time: &str) -> Option<&str> {
+    let second = time.get(..19)?;
+    let is_time = second.bytes().enumerate().all(|(at, byte)| match at {
+        4 | 7 => byte == b'-',
+        10 => byte == b'T',
+        13 | 16 => byte == b':',
+        _ => byte.is_ascii_digit(),
+    });
+    let is_utc = time.ends_with('Z') || time.ends_with("+00:00");
+    (is_time && is_utc).then_some(second)
 }

@@ -254,8 +254,11 @@ open_enum! {
 pub struct Dyno {
     /// Its UUID.
     pub id: String,
-    /// Its name, such as `web.1` or `run.4711`.
+    /// Its name, such as `web.1` or `run.4711`. Another one may have had it before.
     pub name: String,
+    /// When it was made (RFC 3339, UTC).
+    #[serde(default, deserialize_with = "nullable")]
+    pub created_at: String,
     /// How it stands.
     pub state: DynoState,
     /// What it runs.

@@ -39,10 +39,13 @@ impl Marker {
 
     /// The command line with the marker behind it. The space before the semicolon lets a bare process type resolve.
     ///
-    /// The marker is printed in two parts, so that a console that echoes the command does not look like its end.
+    /// The marker is printed in two parts, so that a console that echoes the command does not look like its end. The whole
+    /// ends as the command did: the log is asked for that where the console does not tell.
     pub(crate) fn wrap(&self, command: &str) -> String {
         let (first, second) = self.0.split_at(self.0.len() / 2);
-        format!("{command} ; printf '\\n%s%s%s\\n' {first} {second} \"$?\"")
+        format!(
+            "{command} ; code=$? ; printf '\\n%s%s%s\\n' {first} {second} \"$code\" ; exit \"$code\""
+        )
     }
 
     /// Whether `command` is one that was wrapped in this marker.

@@ -178,7 +178,7 @@ impl Heroku {
         let patience = LOG_PATIENCE.min(self.pace().settle * 2);
         let mut since_end: Option<Instant> = None;
         loop {
-            if let Some(status) = self.exit_status_in_log(app, &dyno.name)? {
+            if let Some(status) = self.exit_status_in_log(app, dyno)? {
                 return Ok(RunOutcome::Exited(status));
             }
             let is_running = self.dyno(app, &dyno.name)?.is_some();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use omnitool_heroku::{OneOff, RunOutcome};
 use omnitool_heroku_emulator::FaultKind;
+use serde_json::json;
 
 use crate::world::{LIMIT, World};
 
@@ -44,9 +45,35 @@ fn output_and_status_come_however_the_console_sends_them() {
 #[test]
 fn a_console_that_closes_too_early_leaves_the_log_to_tell() {
     let world = ready();
-    world.fault(FaultKind::DropConsole, "", "", 1);
-    let (outcome, _) = run(&world, "echo done");
-    assert_eq!(outcome, RunOutcome::Exited(0));
+    for status in [0, 7] {
+        world.fault(FaultKind::DropConsole, "", "", 1);
+        let (outcome, _) = run(&world, &format!("echo done; exit {status}"));
+        assert_eq!(outcome, RunOutcome::Exited(status));
+    }
+}
+
+#[test]
+fn what_the_log_says_of_an_earlier_dyno_of_the_same_name_does_not_count() {
+    let world = ready();
+    let (outcome, _) = run(&world, "exit 3");
+    assert_eq!(outcome, RunOutcome::Exited(3));
+    let ended = loop {
+        let log = world.heroku.log("demo", None, 100).unwrap();
+        let is_end = |line: &String| line.contains("Process exited with status 3");
+        if let Some(ended) = log.into_iter().find(is_end) {
+            break ended;
+        }
+    };
+    let name = ended.split_once("heroku[").unwrap().1.split_once(']').unwrap().0;
+    let status = |created_at: &str| {
+        let dyno = json!({ "id": "x", "name": name, "state": "down", "created_at": created_at });
+        world.heroku.exit_status_in_log("demo", &serde_json::from_value(dyno).unwrap()).unwrap()
+    };
+    assert_eq!(status("2026-01-01T00:00:00Z"), Some(3));
+    assert_eq!(status(&format!("{}Z", &ended[..19])), Some(3));
+    for later in ["2999-01-01T00:00:00Z", "not a time", ""] {
+        assert_eq!(status(later), None, "{later}");
+    }
 }
 
 #[test]
