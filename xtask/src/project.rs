@@ -330,16 +330,20 @@ pub(crate) fn platform(site: &Site) -> Result<Box<dyn Platform>, Failure> {
     match site.home {
         Home::Local { .. } => Ok(Box::new(LocalPlatform::new(site)?)),
         Home::Heroku { .. } => {
-            let account = HerokuAccount::from_environment().map_err(|error| {
-                let hint = error.hint();
-                Failure::refused(error).hint(format!("{hint}; nothing was changed"))
-            })?;
-            let HerokuAccount { api, data, token, roots } = account;
-            let settings = Settings::of(api, data, token, roots);
             let folder = LocalPlatform::folder(&site.root, site);
-            Ok(Box::new(HerokuPlatform::new(site, settings, folder)?))
+            Ok(Box::new(HerokuPlatform::new(site, heroku_settings()?, folder)?))
         }
     }
+}
+
+/// By what Heroku is reached.
+pub(crate) fn heroku_settings() -> Result<Settings, Failure> {
+    let account = HerokuAccount::from_environment().map_err(|error| {
+        let hint = error.hint();
+        Failure::refused(error).hint(format!("{hint}; nothing was changed"))
+    })?;
+    let HerokuAccount { api, data, token, roots } = account;
+    Ok(Settings::of(api, data, token, roots))
 }
 
 /// Looks at the platform before anything changes.

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 use omnitool_cli::{Failure, Outcome, confirm_phrase, print};
 use omnitool_environment::{EnvironmentName, Platform as PlatformName};
+use omnitool_heroku::{Heroku, OneOff, RunOutcome};
 use omnitool_pipeline::{
     Home, LocalPlatform, Place, Plan, Platform, ProgramCall, Purpose, ReleaseId, RollbackChoice,
     Site, Situation, Stream, Watch, run_program,
@@ -17,7 +18,7 @@ use serde::Deserialize;
 
 use crate::{
     deploy::{finish, hooks, session::Session},
-    project::{Profile, Project, platform},
+    project::{Profile, Project, heroku_settings, platform},
     terminal::heading,
 };
 
@@ -98,7 +99,13 @@ struct Looking<'a> {
     folder: PathBuf,
     /// The built programs, where they are needed.
     programs: PathBuf,
+    /// Where the environment is there.
+    heroku: Option<Heroku>,
+    is_stopped: &'a dyn Fn() -> bool,
 }
+
+/// How long a program in a dyno may take that only looks.
+const LOOK: Duration = Duration::from_secs(120);
 
 /// Says what each way back loses, and goes the chosen one.
 pub(crate) fn run(project: &Project, args: &RollbackArgs) -> Result<Outcome, Failure> {
@@ -109,8 +116,11 @@ pub(crate) fn run(project: &Project, args: &RollbackArgs) -> Result<Outcome, Fai
         ));
     }
     let site = project.site_on(environment, args.platform)?;
-    let session =
+    let mut session =
         Session::begin(project, &site, args.wait.map(|limit| limit.map(Duration::from_secs)))?;
+    if args.code || args.schema || args.data {
+        session.settle()?;
+    }
     let situation = session.look()?;
     let Some(current) = situation.serving.or(situation.newest) else {
         let platform = args.platform;
@@ -126,7 +136,13 @@ pub(crate) fn run(project: &Project, args: &RollbackArgs) -> Result<Outcome, Fai
         Home::Local { .. } => (Place::Release(current), folder.join("current/bin")),
         Home::Heroku { .. } => (Place::Here, programs(project, args)?),
     };
-    let mut looking = Looking { site: &site, platform, current, previous, folder, programs };
+    let heroku = match site.home {
+        Home::Local { .. } => None,
+        Home::Heroku { .. } => Some(Heroku::new(heroku_settings()?)?),
+    };
+    let is_stopped = &|| session.is_interrupted();
+    let mut looking =
+        Looking { site: &site, platform, current, previous, folder, programs, heroku, is_stopped };
     let ways =
         [looking.code(), looking.schema(args.migrations), looking.data(args.backup.as_deref())];
     print(&shown(environment, &situation, &ways))?;
@@ -267,17 +283,12 @@ impl Looking<'_> {
 
     fn schema(&mut self, wanted: Option<u16>) -> Way {
         let what = "schema";
-        if let Home::Heroku { app, .. } = &self.site.home {
-            let environment = self.site.environment;
-            let reason = format!(
-                "on Heroku the release that serves does it, says what is lost, and asks: \
-                 heroku run -x -a {app} -- bin/migrate-db --env {environment} --down N"
-            );
-            return Way { what, choice: Err(reason), loses: vec![] };
-        }
         let count =
             match wanted {
                 Some(count) => Ok(count),
+                None if matches!(self.site.home, Home::Heroku { .. }) => Err(
+                    "on Heroku only the release that serves runs programs, so say how many: --migrations N".to_owned(),
+                ),
                 None => self.unknown_to_previous().and_then(|(previous, unknown)| {
                     match u16::try_from(unknown.len()) {
                         Ok(0) => {
@@ -291,10 +302,17 @@ impl Looking<'_> {
         match count.and_then(|count| Ok((count, self.lost_by_reverting(count)?))) {
             Err(reason) => Way { what, choice: Err(reason), loses: vec![] },
             Ok((count, mut loses)) => {
-                loses.push(format!(
-                    "release {} may not work with it: roll back the code first",
-                    self.current
-                ));
+                loses.push(match self.site.home {
+                    Home::Local { .. } => format!(
+                        "release {} may not work with it: roll back the code first",
+                        self.current
+                    ),
+                    // Only its programs know how to undo them.
+                    Home::Heroku { .. } => format!(
+                        "release {} may not work with it: roll back the code right after",
+                        self.current
+                    ),
+                });
                 Way { what, choice: Ok(RollbackChoice::Schema { count }), loses }
             }
         }
@@ -302,6 +320,20 @@ impl Looking<'_> {
 
     /// What `migrate-db --down` says before it asks. Nobody answers, so it does nothing.
     fn lost_by_reverting(&self, count: u16) -> Result<Vec<String>, String> {
+        let (said, errors) = match &self.site.home {
+            Home::Local { .. } => self.revert_here(count)?,
+            Home::Heroku { app, .. } => self.revert_in_a_dyno(app, count)?,
+        };
+        let lines: Vec<String> =
+            said.lines().filter(|line| line.starts_with("Will ")).map(ToOwned::to_owned).collect();
+        if lines.is_empty() {
+            return Err(errors.lines().next().unwrap_or("migrate-db says nothing").to_owned());
+        }
+        Ok(lines)
+    }
+
+    /// What it prints, and what it prints to stderr.
+    fn revert_here(&self, count: u16) -> Result<(String, String), String> {
         let release = self.folder.join("releases").join(self.current.to_string());
         let mut command = Command::new(release.join("bin/migrate-db"));
         command
@@ -315,14 +347,28 @@ impl Looking<'_> {
             )
             .stdin(Stdio::null());
         let output = command.output().map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let lines: Vec<String> =
-            text.lines().filter(|line| line.starts_with("Will ")).map(ToOwned::to_owned).collect();
-        if lines.is_empty() {
-            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(errors.lines().next().unwrap_or("migrate-db says nothing").to_owned());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((text(&output.stdout), text(&output.stderr)))
+    }
+
+    /// The same, where a console has one stream for both.
+    fn revert_in_a_dyno(&self, app: &str, count: u16) -> Result<(String, String), String> {
+        let Some(heroku) = &self.heroku else { return Err("there is no Heroku".to_owned()) };
+        let count = count.to_string();
+        let arguments =
+            ["bin/migrate-db", "--env", self.site.environment.as_str(), "--down", &count];
+        let command = OneOff { arguments: &arguments, variables: &[], size: None, limit: LOOK };
+        let mut said = Vec::new();
+        let outcome = heroku
+            .run_until(app, &command, &mut |bytes| said.extend_from_slice(bytes), self.is_stopped)
+            .map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&said).replace('\r', "");
+        match outcome {
+            RunOutcome::Exited(_) => Ok((said.clone(), said)),
+            RunOutcome::Unknown { dyno, why } => {
+                Err(format!("it is not known how migrate-db ended in {dyno}: {why}"))
+            }
         }
-        Ok(lines)
     }
 
     fn data(&mut self, backup: Option<&str>) -> Way {
@@ -372,7 +418,7 @@ impl Looking<'_> {
         let variables = self.site.variables_here();
         let call = ProgramCall { purpose: Purpose::Answer, ..call };
         let mut ignore = |_: Stream, _: &str| {};
-        let mut watch = Watch::new(&|| false, &mut ignore);
+        let mut watch = Watch::new(self.is_stopped, &mut ignore);
         let output = match call.place {
             Place::Release(_) => {
                 let call = ProgramCall { variables, ..call.clone() };

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     Account, App, ConfigVars, Dyno, DynoState, Formation, Heroku, HerokuError, RateLimits,
     call::{Api, Call},
-    wait::{Standing, until},
+    wait::{Standing, until_stopped},
 };
 
 fn get(segments: &[&str]) -> Call {
@@ -180,15 +180,16 @@ impl Heroku {
     ///
     /// # Errors
     ///
-    /// Fails where one crashes or `limit` passes.
+    /// Fails where one crashes or `limit` passes, and where `stop` says that nobody waits any longer.
     pub fn wait_for_dynos(
         &self,
         app: &str,
         version: u64,
         limit: Duration,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Vec<Dyno>, HerokuError> {
         let what = format!("that all dynos of {app} run v{version}");
-        until(&what, self.pace().release_interval, limit, || {
+        until_stopped(&what, self.pace().release_interval, limit, stop, || {
             let dynos: Vec<Dyno> = self
                 .dynos(app)?
                 .into_iter()

@@ -98,6 +98,14 @@ pub enum HerokuError {
         /// Its last known state.
         last: String,
     },
+    /// Nobody waits any longer; it goes on by itself.
+    #[error("{what} was not waited for to the end; last seen: {last}")]
+    Stopped {
+        /// What was waited for.
+        what: String,
+        /// Its last known state.
+        last: String,
+    },
     /// Heroku did it, and it failed.
     #[error("{what} failed: {why}")]
     Failed {

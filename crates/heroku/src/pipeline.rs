@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     Heroku, HerokuError, PipelineCoupling, PromotionStatus, PromotionTarget, Reference,
     call::{Api, Call},
-    wait::{Standing, until},
+    wait::{Standing, until_stopped},
 };
 
 impl Heroku {
@@ -42,13 +42,14 @@ impl Heroku {
     ///
     /// # Errors
     ///
-    /// Fails where the promotion does, and where `limit` passes.
+    /// Fails where the promotion does, where `limit` passes, and where `stop` says that nobody waits any longer: it goes on.
     pub fn promote(
         &self,
         pipeline: &str,
         source: &str,
         target: &str,
         limit: Duration,
+        stop: &dyn Fn() -> bool,
     ) -> Result<PromotionTarget, HerokuError> {
         let before = self.newest_release(target)?.map_or(0, |release| release.version);
         let call = Call::new(Api::Platform, "POST", &["pipeline-promotions"]).json(&json!({
@@ -65,14 +66,15 @@ impl Heroku {
             Ok(is_new.then_some(None))
         })?;
         let Some(promotion) = promotion else {
-            return self.wait_for_promoted_release(target, before, limit);
+            return self.wait_for_promoted_release(target, before, limit, stop);
         };
         let call = Call::new(
             Api::Platform,
             "GET",
             &["pipeline-promotions", &promotion.id, "promotion-targets"],
         );
-        until(&format!("the promotion to {target}"), self.pace().release_interval, limit, || {
+        let what = format!("the promotion to {target}");
+        until_stopped(&what, self.pace().release_interval, limit, stop, || {
             let targets: Vec<PromotionTarget> = self.repeat(&call)?;
             let Some(found) = targets.into_iter().find(|found| found.app.id == target) else {
                 return Ok(Standing::Goes("not begun".to_owned()));
@@ -93,6 +95,7 @@ impl Heroku {
         target: &str,
         before: u64,
         limit: Duration,
+        stop: &dyn Fn() -> bool,
     ) -> Result<PromotionTarget, HerokuError> {
         let newer = self.releases(target, 20)?.into_iter().find(|release| {
             release.version > before && release.description.starts_with("Promote ")
@@ -101,7 +104,7 @@ impl Heroku {
             let call = crate::CallName { method: "POST", path: "/pipeline-promotions".to_owned() };
             return Err(HerokuError::Doubtful { call });
         };
-        let release = self.wait_for_release(target, &release.id, limit)?;
+        let release = self.wait_for_release_until(target, &release.id, limit, stop)?;
         Ok(PromotionTarget {
             app: Reference { id: target.to_owned(), name: None },
             status: PromotionStatus::Succeeded,

@@ -8,7 +8,7 @@ use crate::{
     ConfigVars, Heroku, HerokuError, Release, ReleaseStatus, Secret,
     call::{Api, Call, V3_SDK},
     follow::Follow,
-    wait::{Standing, until},
+    wait::{Standing, until_stopped},
 };
 
 /// A release that is to be made.
@@ -142,8 +142,18 @@ impl Heroku {
         release: &str,
         limit: Duration,
     ) -> Result<Release, HerokuError> {
+        self.wait_for_release_until(app, release, limit, &|| false)
+    }
+
+    pub(crate) fn wait_for_release_until(
+        &self,
+        app: &str,
+        release: &str,
+        limit: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Release, HerokuError> {
         let what = format!("release {release} of {app}");
-        until(&what, self.pace().release_interval, limit, || {
+        until_stopped(&what, self.pace().release_interval, limit, stop, || {
             let found = self.release(app, release)?;
             match &found.status {
                 ReleaseStatus::Succeeded => Ok(Standing::Done(found)),

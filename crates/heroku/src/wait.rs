@@ -20,6 +20,17 @@ pub(crate) fn until<T>(
     what: &str,
     interval: Duration,
     limit: Duration,
+    look: impl FnMut() -> Result<Standing<T>, HerokuError>,
+) -> Result<T, HerokuError> {
+    until_stopped(what, interval, limit, &|| false, look)
+}
+
+/// The same, or until `stop` says that nobody waits any longer.
+pub(crate) fn until_stopped<T>(
+    what: &str,
+    interval: Duration,
+    limit: Duration,
+    stop: &dyn Fn() -> bool,
     mut look: impl FnMut() -> Result<Standing<T>, HerokuError>,
 ) -> Result<T, HerokuError> {
     let started = Instant::now();
@@ -28,6 +39,9 @@ pub(crate) fn until<T>(
             Standing::Done(value) => return Ok(value),
             Standing::Goes(state) => state,
         };
+        if stop() {
+            return Err(HerokuError::Stopped { what: what.to_owned(), last });
+        }
         if started.elapsed() + interval > limit {
             return Err(HerokuError::Deadline {
                 what: what.to_owned(),

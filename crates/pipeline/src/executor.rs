@@ -482,6 +482,10 @@ impl Execute for Executor<'_> {
             Action::Program(call) => return self.program(call, watch),
             Action::Hook(hook) => return self.hook(hook, watch),
             Action::Record(text) => text.clone(),
+            Action::Settle => {
+                self.platform.settle(watch)?;
+                "no release phase or build goes on".to_owned()
+            }
             Action::Command(command) => run_command(command, watch)?,
             Action::Pack => {
                 self.aftermath.artifact = Some(pack_artifact(&self.source, &self.artifacts)?);

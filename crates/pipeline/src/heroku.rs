@@ -16,7 +16,7 @@ use omnitool_heroku::{
 pub use self::error::{HerokuPlatformError, HerokuRecovery};
 use self::{
     ledger::{Label, Ledger, Own},
-    upload::{Made, Uploaded},
+    upload::Uploaded,
 };
 use crate::{
     Activation, Artifact, ConfigChange, DatabaseState, HerokuVersions, HerokuWay, Home, Platform,
@@ -182,8 +182,18 @@ impl HerokuPlatform {
     }
 
     /// Waits until all dynos run the version, of which there has to be one that answers visitors.
-    fn wait_for_dynos(&self, version: u64) -> Result<String, HerokuError> {
-        let dynos = self.heroku.wait_for_dynos(&self.app, version, DYNOS_LIMIT)?;
+    fn wait_for_dynos(&self, version: u64, watch: &Watch<'_>) -> Result<String, HerokuError> {
+        let stop = watch.interrupted();
+        let dynos =
+            self.heroku.wait_for_dynos(&self.app, version, DYNOS_LIMIT, stop).map_err(|error| {
+                match error {
+                    HerokuError::Stopped { what: _, last } => {
+                        let what = format!("the start of {}'s dynos with v{version}", self.app);
+                        HerokuError::Stopped { what, last }
+                    }
+                    error => error,
+                }
+            })?;
         match dynos.as_slice() {
             [] => Err(HerokuError::Failed {
                 what: format!("v{version} of {}", self.app),
@@ -231,7 +241,7 @@ impl HerokuPlatform {
                 said: tail(said),
             });
         }
-        let dynos = self.wait_for_dynos(release.version)?;
+        let dynos = self.wait_for_dynos(release.version, watch)?;
         self.check_database_url()?;
         Ok(format!("v{} is v{} again, on {dynos}", release.version, target.version))
     }
@@ -279,7 +289,7 @@ impl HerokuPlatform {
         // One that came while this one was made.
         self.own_ledger()?;
         let up = match self.start_web(self.noted.is_none()) {
-            Ok(()) => self.wait_for_dynos(version).map_err(HerokuPlatformError::from),
+            Ok(()) => self.wait_for_dynos(version, watch).map_err(HerokuPlatformError::from),
             Err(error) => Err(error),
         };
         let dynos = match up {
@@ -307,9 +317,7 @@ impl HerokuPlatform {
 
     /// Waits for the builds and release phases that go on: what they make serves then, whatever was made to before.
     fn settle(&mut self, watch: &mut Watch<'_>) -> Result<(), HerokuPlatformError> {
-        if let Some(Uploaded { label, made: Made::Source { .. } }) = self.uploaded.clone() {
-            self.wait_for_build(&label, watch)?;
-        }
+        self.wait_for_builds(watch)?;
         let pending: Vec<Release> = self.ledger()?.pending().cloned().collect();
         for release in pending {
             self.follow(&release, watch)?;
@@ -337,7 +345,7 @@ impl HerokuPlatform {
         self.check(&ledger, self.noted)?;
         if ledger.serving() == Some(release) {
             let version = ledger.current().map_or(0, |current| current.version);
-            let dynos = self.wait_for_dynos(version)?;
+            let dynos = self.wait_for_dynos(version, watch)?;
             self.check_database_url()?;
             return Ok(format!("release {release} serves as v{version} on {dynos} already").into());
         }

@@ -189,6 +189,8 @@ pub enum Action {
         /// Takes one.
         capture: ProgramCall,
     },
+    /// Waits until no release that was begun can come to serve, or change the database, by itself any more.
+    Settle,
     /// Sets the plan's variables where they differ.
     SetConfig,
     /// Puts the artifact on the platform as a release that does not serve yet.
@@ -301,6 +303,7 @@ impl fmt::Display for Action {
             Self::EnsureBackup { list, capture } => {
                 write!(f, "{list}: where there is no good one, {capture}")
             }
+            Self::Settle => f.write_str("wait for the release phases and builds that go on"),
             Self::SetConfig => f.write_str("set the variables that differ"),
             Self::Install { release, way } => match way {
                 None => write!(f, "unpack the artifact as release {release}"),

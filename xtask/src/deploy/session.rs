@@ -7,7 +7,7 @@ use omnitool_cli::{Failure, Interrupt, print};
 use omnitool_pipeline::{
     Aftermath, App, ArtifactSource, Continuation, DeployLock, Executor, History, Holder, Home,
     Journal, LocalPlatform, Plan, Platform, Revision, RunInfo, RunReport, Serving, Sink, Sinks,
-    Site, Situation, run as run_plan,
+    Site, Situation, Stream, Watch, run as run_plan,
 };
 
 use super::{deploy_again, telling::Telling};
@@ -62,6 +62,23 @@ impl<'a> Session<'a> {
 
     pub(crate) fn revision(&self) -> Option<&Revision> {
         self.revision.as_ref()
+    }
+
+    /// Whether somebody has pressed Ctrl-C.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupt.is_set()
+    }
+
+    /// Waits until nothing that an earlier run has begun can come to serve by itself any more.
+    pub(crate) fn settle(&mut self) -> Result<(), Failure> {
+        let is_set = || self.interrupt.is_set();
+        let mut see = |_: Stream, _: &str| {};
+        let mut watch = Watch::new(&is_set, &mut see);
+        self.platform.settle(&mut watch).map_err(|error| {
+            let hint =
+                "it may yet come to serve: run this again once it has ended (heroku releases)";
+            Failure::failed(error).hint(hint)
+        })
     }
 
     pub(crate) fn look(&self) -> Result<Situation, Failure> {

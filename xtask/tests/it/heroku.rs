@@ -6,7 +6,7 @@ mod whole;
 use std::{fs, path::Path, time::Duration};
 
 use omnitool_database::{Mode, open};
-use omnitool_heroku::{Heroku, Pace, Settings};
+use omnitool_heroku::{Heroku, NewRelease, Pace, Settings};
 use omnitool_heroku_emulator::{Emulator, Fault, FaultKind, Options};
 use omnitool_testing::{Dialect, TestDatabase};
 
@@ -309,7 +309,7 @@ fn a_way_back_on_heroku_is_said_and_gone() {
     --code: release 0001 serves again
       its programs do not say whether they know the schema: on Heroku only the release that serves runs programs
 
-    --schema: not possible: on Heroku the release that serves does it, says what is lost, and asks: heroku run -x -a staging-app -- bin/migrate-db --env staging --down N
+    --schema: not possible: on Heroku only the release that serves runs programs, so say how many: --migrations N
 
     --data: the database is put back to b001
       what was written in the last N minutes
@@ -334,6 +334,71 @@ fn a_way_back_on_heroku_is_said_and_gone() {
         text.contains("  how many rows that is, nobody knows: b001 was not looked into\n"),
         "{text}"
     );
+}
+
+#[test]
+fn nothing_goes_back_before_a_release_that_goes_on_has_ended() {
+    let world = World::new();
+    let block = world.project.root().join("block");
+    let marker = world.project.root().join("restored");
+    // A release phase that takes its time.
+    world.project.migrate(&format!(
+        "while test -e {}; do sleep 0.01; done; echo 'Applied migration: one'",
+        block.display()
+    ));
+    world.project.program("rollback-migration", &format!(
+        "case \"$*\" in *--dry-run*) ;; *) touch {};; esac; echo '{{\"summary\":\"restored b001\",\"plan\":{{\"target\":{{\"label\":\"b001\"}}}}}}'",
+        marker.display()
+    ));
+    assert_eq!(world.project.deploy(&ON_HEROKU).status.code(), Some(0));
+    let heroku = world.client();
+    let slug = heroku.newest_release(STAGING).unwrap().unwrap().slug.unwrap().id;
+    let programs = world.project.root().join("programs");
+    let confirmed = ["--programs", programs.to_str().unwrap(), "--confirm", "ROLLBACK STAGING"];
+    fs::write(&block, "").unwrap();
+    let new = NewRelease::Slug { slug: &slug, description: "Deploy 0002-0123456789ab" };
+    let pending = heroku.create_release(STAGING, new).unwrap();
+    let looked = format!("GET /apps/{STAGING}/releases/{}", pending.id);
+    let output = std::thread::scope(|scope| {
+        let arguments = ["rollback", "staging", "--platform", "heroku", "--data"];
+        let arguments = [&arguments[..], &confirmed[..]].concat();
+        let project = &world.project;
+        let rollback = scope.spawn(move || project.xtask(&arguments));
+        while world.emulator.requests().iter().filter(|request| **request == looked).count() < 3 {
+            assert!(!rollback.is_finished());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!marker.exists());
+        fs::remove_file(&block).unwrap();
+        rollback.join().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("no release phase or build goes on"), "{}", stdout(&output));
+    assert!(marker.exists(), "{}", stdout(&output));
+}
+
+#[test]
+fn who_stops_while_dynos_come_up_is_told_that_they_do_and_goes_on_later() {
+    let world = World::new();
+    assert_eq!(world.project.deploy(&ON_HEROKU).status.code(), Some(0));
+    // The second release's dynos do not answer yet.
+    let dynos = format!("GET /apps/{STAGING}/dynos");
+    let before = world.emulator.requests().iter().filter(|request| **request == dynos).count();
+    world.project.program("omnitool", "sleep 60");
+    let output = world.project.interrupt(&["deploy-staging", "--platform", "heroku"], || {
+        let requests = world.emulator.requests();
+        requests.iter().filter(|request| **request == dynos).count() > before
+    });
+    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
+    let text = stderr(&output);
+    assert!(
+        text.contains("interrupted; the start of staging-app's dynos with v4 goes on by itself"),
+        "{text}"
+    );
+    let resumed = world.project.deploy(&go_on(&stdout(&output)));
+    assert_eq!(resumed.status.code(), Some(0), "{}{}", stdout(&resumed), stderr(&resumed));
+    let made = world.releases(STAGING);
+    assert_eq!(made.iter().filter(|text| text.starts_with("Deploy 0002")).count(), 1, "{made:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn a_release_whose_answer_is_lost_is_made_once() {
     assert_eq!(world.heroku.releases("demo", 10).unwrap().len(), 2);
     let output = release.output_stream_url.unwrap();
     assert_eq!(world.heroku.output(&output).unwrap(), "hello");
-    let dynos = world.heroku.wait_for_dynos("demo", 2, LIMIT).unwrap();
+    let dynos = world.heroku.wait_for_dynos("demo", 2, LIMIT, &|| false).unwrap();
     assert_eq!(dynos.len(), 1);
     assert_eq!(dynos[0].name, "web.1");
 }
@@ -58,6 +58,38 @@ fn a_rollback_goes_to_the_release_that_is_named() {
     assert_eq!(back.description, "Rollback to v2");
     world.heroku.wait_for_release("demo", &back.id, LIMIT).unwrap();
     assert_eq!(world.heroku.releases("demo", 10).unwrap().len(), 4);
+}
+
+#[test]
+fn who_does_not_wait_any_longer_is_told_how_things_stand() {
+    let world = World::new();
+    let file = world.folder.path().join("slow");
+    let release = world.release(&format!("if test -e {}; then sleep 60; fi", file.display()));
+    world.heroku.wait_for_release("demo", &release.id, LIMIT).unwrap();
+    let dynos = world.heroku.wait_for_dynos("demo", 9, LIMIT, &|| true).unwrap_err();
+    assert!(
+        matches!(&dynos, HerokuError::Stopped { last, .. } if last.ends_with(" run it")),
+        "{dynos:?}"
+    );
+
+    world.emulator.add_app("production").unwrap();
+    world.emulator.add_pipeline("tools", &[("demo", "staging"), ("production", "production")]);
+    std::fs::write(&file, "").unwrap();
+    let of = |app: &str| world.heroku.pipeline_coupling(app).unwrap().unwrap();
+    let (source, target) = (of("demo"), of("production"));
+    for fault in [None, Some(FaultKind::LoseAnswer)] {
+        if let Some(fault) = fault {
+            world.fault(fault, "POST", "/pipeline-promotions", 1);
+        }
+        let promoted = world
+            .heroku
+            .promote(&source.pipeline.id, &source.app.id, &target.app.id, LIMIT, &|| true)
+            .unwrap_err();
+        assert!(
+            matches!(&promoted, HerokuError::Stopped { last, .. } if last == "pending"),
+            "{promoted:?}"
+        );
+    }
 }
 
 #[test]

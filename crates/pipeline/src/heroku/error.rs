@@ -19,7 +19,7 @@ pub enum HerokuPlatformError {
     },
     /// Heroku refused, did not answer, or answered something else.
     #[error(transparent)]
-    Api(#[from] HerokuError),
+    Api(HerokuError),
     /// The app has nothing to keep data in.
     #[error("the app {app} has no PostgreSQL database attached as DATABASE")]
     NoDatabase {
@@ -160,6 +160,15 @@ pub enum HerokuPlatformError {
         /// What goes on.
         what: String,
     },
+}
+
+impl From<HerokuError> for HerokuPlatformError {
+    fn from(error: HerokuError) -> Self {
+        match error {
+            HerokuError::Stopped { what, last: _ } => Self::Interrupted { what },
+            error => Self::Api(error),
+        }
+    }
 }
 
 impl HerokuPlatformError {

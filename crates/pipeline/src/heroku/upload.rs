@@ -174,11 +174,20 @@ impl HerokuPlatform {
             }
             Made::Source { source, sha256 } => self.build(label, source, sha256, watch),
             Made::Promotion { pipeline, source, target } => {
-                let promoted = self.heroku.promote(pipeline, source, target, RELEASE_LIMIT);
+                let promoted = self.heroku.promote(
+                    pipeline,
+                    source,
+                    target,
+                    RELEASE_LIMIT,
+                    watch.interrupted(),
+                );
                 // One whose release phase failed has made a release, too, which says more.
                 let ledger = self.ledger().map_err(|error| error.unseen(label.release))?;
                 match (ledger.attempts(label).next().cloned(), promoted) {
-                    (Some(release), Ok(_) | Err(HerokuError::Failed { .. })) => Ok(release),
+                    (
+                        Some(release),
+                        Ok(_) | Err(HerokuError::Failed { .. } | HerokuError::Stopped { .. }),
+                    ) => Ok(release),
                     (_, Err(error)) => Err(asked(error)),
                     (None, Ok(_)) => {
                         let (app, release) = (self.app.clone(), label.release);
@@ -211,26 +220,44 @@ impl HerokuPlatform {
         self.built(label, &build, watch).map_err(|error| error.unseen(label.release))
     }
 
-    /// Waits for the end of a build of `label` that goes on.
-    pub(super) fn wait_for_build(
-        &self,
-        label: &Label,
-        watch: &mut Watch<'_>,
-    ) -> Result<(), HerokuPlatformError> {
-        let Some(build) = self.begun(label)? else { return Ok(()) };
-        match self.built(label, &build, watch) {
-            Ok(_) | Err(HerokuPlatformError::BuildFailed { .. }) => Ok(()),
-            Err(error) => Err(error),
+    /// Waits for the end of all builds that go on, whoever began them.
+    pub(super) fn wait_for_builds(&self, watch: &mut Watch<'_>) -> Result<(), HerokuPlatformError> {
+        for build in self.heroku.builds(&self.app)? {
+            if build.status == BuildStatus::Pending {
+                let name = version_of(&build).unwrap_or(&build.id);
+                self.follow_build(&build, &format!("the build of {name}"), watch)?;
+            }
         }
+        Ok(())
     }
 
     /// The build of `label` that goes on.
     fn begun(&self, label: &Label) -> Result<Option<Build>, HerokuError> {
         let version = label.to_string();
         Ok(self.heroku.builds(&self.app)?.into_iter().find(|build| {
-            let found = build.source_blob.as_ref().and_then(|source| source.version.as_deref());
-            found == Some(&version) && build.status == BuildStatus::Pending
+            version_of(build) == Some(&version) && build.status == BuildStatus::Pending
         }))
+    }
+
+    /// Follows a build to its end; returns how it ended, with the lines that it printed.
+    fn follow_build(
+        &self,
+        build: &Build,
+        what: &str,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Build, Vec<String>), HerokuPlatformError> {
+        let stop = watch.interrupted();
+        let mut said: Vec<String> = Vec::new();
+        let mut see = |line: &str| {
+            watch.line(Stream::Stdout, line);
+            said.push(line.to_owned());
+        };
+        let follow = Follow { see: &mut see, stop };
+        let build = self.heroku.follow_build(&self.app, &build.id, RELEASE_LIMIT, follow)?;
+        if build.status == BuildStatus::Pending {
+            return Err(HerokuPlatformError::Interrupted { what: what.to_owned() });
+        }
+        Ok((build, said))
     }
 
     /// Follows a build to its end; returns the release that Heroku makes then.
@@ -240,21 +267,11 @@ impl HerokuPlatform {
         build: &Build,
         watch: &mut Watch<'_>,
     ) -> Result<Release, HerokuPlatformError> {
-        let stop = watch.interrupted();
-        let mut said: Vec<String> = Vec::new();
-        let mut see = |line: &str| {
-            watch.line(Stream::Stdout, line);
-            said.push(line.to_owned());
-        };
-        let follow = Follow { see: &mut see, stop };
-        let build = self.heroku.follow_build(&self.app, &build.id, RELEASE_LIMIT, follow)?;
+        let what = format!("the build of release {}", label.release);
+        let (build, said) = self.follow_build(build, &what, watch)?;
         match (&build.status, &build.release) {
             (BuildStatus::Succeeded, Some(release)) => {
                 Ok(self.heroku.release(&self.app, &release.id)?)
-            }
-            (BuildStatus::Pending, _) => {
-                let what = format!("the build of release {}", label.release);
-                Err(HerokuPlatformError::Interrupted { what })
             }
             _ => {
                 let said = tail(said);
@@ -262,4 +279,9 @@ impl HerokuPlatform {
             }
         }
     }
+}
+
+/// What the caller of a build called its sources.
+fn version_of(build: &Build) -> Option<&str> {
+    build.source_blob.as_ref()?.version.as_deref()
 }

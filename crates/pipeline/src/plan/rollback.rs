@@ -59,7 +59,11 @@ impl Plan {
                 Action::Program(site.restore(place, backup.as_deref())),
             ),
         };
-        let mut steps = vec![step(StepId::Rollback, "go back", Todo::Run(vec![action]))];
+        // Letting an older release serve waits by itself.
+        let settle = matches!(site.home, Home::Heroku { .. })
+            && !matches!(choice, RollbackChoice::Code { .. });
+        let actions = settle.then_some(Action::Settle).into_iter().chain([action]).collect();
+        let mut steps = vec![step(StepId::Rollback, "go back", Todo::Run(actions))];
         match choice {
             RollbackChoice::Code { to } => {
                 steps.push(call(StepId::Smoke, "check the running app", site.smoke(place, *to)));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use diesel::prelude::*;
-use omnitool_database::{Mode, open, schema::users};
+use omnitool_database::{Mode, migration, open, schema::users};
 use omnitool_heroku_emulator::FaultKind;
 use omnitool_testing::fixture;
 
@@ -175,6 +175,42 @@ fn a_rehearsal_that_fails_leaves_no_copy_and_production_as_it_is() {
     assert_eq!(world.releases(PRODUCTION).len(), 3);
     let refused = world.project.deploy_production(&ON_HEROKU);
     assert!(stderr(&refused).contains("nobody has rehearsed"), "{}", stderr(&refused));
+}
+
+#[test]
+fn the_schema_goes_back_in_a_dyno_after_it_was_said_what_is_lost() {
+    let world = World::with_real_programs();
+    done(&world.project.deploy(&ON_HEROKU));
+    let url = world.emulator.database_url("staging-db").unwrap();
+    let staging = &mut open(&url.parse().unwrap(), Mode::Write).unwrap();
+    fixture::user(staging, "alice");
+    diesel::sql_query("UPDATE users SET phone_number = '+49 170 5550123'")
+        .execute(staging)
+        .unwrap();
+    let applied = migration::status(staging).unwrap().applied.len();
+    let newest = ["rollback", "staging", "--platform", "heroku", "--schema", "--migrations"];
+    let programs = world.project.root().join("programs");
+    let programs = ["--programs", programs.to_str().unwrap()];
+    let revert = |count: &str, more: &[&str]| {
+        world.project.xtask(&[&newest[..], &[count], &programs, more].concat())
+    };
+    let too_many = revert("99", &["--confirm", "ROLLBACK STAGING"]);
+    assert_eq!(too_many.status.code(), Some(1));
+    assert!(stdout(&too_many).contains("--schema: not possible: error: "), "{}", stdout(&too_many));
+
+    let asked = revert("3", &[]);
+    assert_eq!(asked.status.code(), Some(1));
+    let text = stdout(&asked);
+    assert!(text.contains("--schema: the newest 3 migrations are undone"), "{text}");
+    assert!(text.contains("  Will be lost: ") && text.contains("phone"), "{text}");
+    assert!(stderr(&asked).contains(r#"pass --confirm "ROLLBACK STAGING""#), "{}", stderr(&asked));
+    assert_eq!(migration::status(staging).unwrap().applied.len(), applied);
+
+    // The console breaks: the log knows how it ended.
+    world.fault(FaultKind::DropConsole, "", "", 1);
+    let output = done(&revert("3", &["--confirm", "ROLLBACK STAGING"]));
+    assert!(output.contains("3 migrations"), "{output}");
+    assert_eq!(migration::status(staging).unwrap().applied.len(), applied - 3);
 }
 
 #[test]
