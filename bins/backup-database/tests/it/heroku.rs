@@ -156,7 +156,17 @@ fn a_dump_that_cannot_be_downloaded_does_not_count_unless_heroku_s_word_is_enoug
     );
     let text = world.run(&staging(&["capture", "--no-download"])).success();
     assert!(text.contains("verified as far as Heroku says"), "{text}");
+    // A later look cannot get it, either, and changes nothing.
+    let looked = world.run(&staging(&["verify", "b002"]));
+    assert_eq!(looked.code, Some(1));
+    assert!(looked.stdout.contains("cannot download the backup b002"), "{looked:?}");
+    let listed = world.json(&staging(&["list"]));
+    assert_eq!(ids(&listed["backups"]), ["b001", "b002"]);
+    assert_eq!(listed["backups"][0]["verified"], Value::Null);
+    assert_eq!(listed["backups"][1]["verified"]["how"], "reported");
     world.emulator.heal();
+    world.fault(FaultKind::ExpiredUrl, "", "", 1);
+    world.run(&staging(&["verify", "b002"])).success();
     let server = world.server_url().to_owned();
     let mut command = world.command(&staging(&["verify", "b002", "--deep", "--format", "json"]));
     command.env("OMNITOOL_SCRATCH_DATABASE_URL", server);

@@ -160,6 +160,29 @@ fn a_plan_without_followers_is_refused_and_refreshed_by_a_transfer() {
 }
 
 #[test]
+fn a_transfer_that_fails_leaves_staging_as_it_was_and_a_repeat_completes() {
+    let site = Site::new(ESSENTIAL);
+    let fail = |kind: FaultKind, method: &str, path: &str, times| {
+        site.0.fault(kind, method, path, times);
+        let failed = site.run(&["--via", "transfer"]).failure(1);
+        site.0.emulator.heal();
+        assert!(failed.contains("staging is as it was"), "{failed}");
+        site.is_untouched();
+    };
+    // The backup of what is replaced, and the look into it.
+    fail(FaultKind::FailTransfer, "", "", 1);
+    fail(FaultKind::WarnTransfer, "", "", 1);
+    fail(FaultKind::ExpiredUrl, "", "", 1000);
+    // The copy.
+    fail(FaultKind::Status(503), "POST", "/transfers", 1000);
+    fail(FaultKind::FailTransfer, "", "", 1);
+    fail(FaultKind::WarnTransfer, "", "", 1);
+    site.run(&["--via", "transfer"]).success();
+    site.is_refreshed();
+    assert_eq!(site.addons().len(), 2);
+}
+
+#[test]
 fn trouble_of_heroku_s_is_waited_out_and_nothing_happens_twice() {
     let site = Site::new(STANDARD);
     let addons = format!("/apps/{STAGING}/addons");
