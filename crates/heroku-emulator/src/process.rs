@@ -193,7 +193,9 @@ impl Shared {
             kill_group(id);
         }
         let limit = kill.map(Duration::from_millis).or(plan.time_to_live.map(Duration::from_secs));
-        if let Some(limit) = limit {
+        if kill == Some(0) {
+            kill_group(id);
+        } else if let Some(limit) = limit {
             thread::spawn(move || {
                 thread::sleep(limit);
                 kill_group(id);

@@ -2,7 +2,7 @@
 
 mod error;
 
-use std::{fs::File, io, path::PathBuf, sync::Arc};
+use std::{fmt, fs::File, io, path::PathBuf, sync::Arc};
 
 use omnitool_environment::Platform as PlatformName;
 
@@ -215,6 +215,7 @@ impl<'a> Executor<'a> {
             Ok(())
         };
         let may_have_changed = match (call.purpose, &result) {
+            (_, Err(ActionError::Program(error))) if !error.has_begun() => false,
             (Purpose::ChangeDatabase | Purpose::Restore, _) | (Purpose::CreateUsers, Err(_)) => {
                 true
             }
@@ -233,6 +234,7 @@ impl<'a> Executor<'a> {
                     facts.push(Fact::DatabaseChanged { program: program.clone(), summary });
                     Ok(output.summary.clone())
                 }
+                Err(ActionError::Program(error)) if error.may_go_on() => Ok(in_doubt(error)),
                 Err(error) => Err(error.to_string()),
             };
             self.aftermath.database.push(DatabaseChange { program, result });
@@ -384,11 +386,8 @@ impl<'a> Executor<'a> {
                     let text = error.to_string();
                     let first = text.lines().next().unwrap_or_default();
                     let first = first.trim_end_matches(':');
-                    let result = if error.may_go_on() {
-                        Ok(format!("may have changed it, or still does: {first}"))
-                    } else {
-                        Err(first.to_owned())
-                    };
+                    let result =
+                        if error.may_go_on() { Ok(in_doubt(first)) } else { Err(first.to_owned()) };
                     self.aftermath.database.push(DatabaseChange { program, result });
                 }
                 Err(error.into())
@@ -442,6 +441,11 @@ impl<'a> Executor<'a> {
             None => serving.to_string(),
         }
     }
+}
+
+/// What is said of a change that nobody saw the end of.
+fn in_doubt(why: impl fmt::Display) -> String {
+    format!("may have changed it, or still does: {why}")
 }
 
 /// What a hook gets of the plan. No secrets: whoever needs the database's URL can ask the platform.

@@ -147,6 +147,20 @@ pub enum RunProgramError {
     },
 }
 
+impl RunProgramError {
+    /// Whether the program may have done something.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        !matches!(self, Self::Missing { .. } | Self::Platform(_))
+    }
+
+    /// Whether it may still run.
+    #[must_use]
+    pub const fn may_go_on(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+}
+
 impl From<PlatformError> for RunProgramError {
     fn from(error: PlatformError) -> Self {
         Self::Platform(Box::new(error))

@@ -1,5 +1,6 @@
 //! Deployments to an emulated Heroku, as the terminal sees them.
 
+mod faults;
 mod ways;
 mod whole;
 
@@ -220,32 +221,6 @@ fn a_deployment_to_heroku_says_what_it_did_and_what_to_do_next() {
 fn go_on(text: &str) -> Vec<&str> {
     let command = text.lines().find_map(|line| line.split_once("then go on:")).unwrap().1;
     command.split_whitespace().skip(3).collect()
-}
-
-#[test]
-fn whatever_stops_a_run_the_command_that_it_names_completes_it() {
-    let world = World::new();
-    world.project.deploy(&ON_HEROKU);
-    for (number, kind, method, path, times, step) in [
-        ("0002", FaultKind::Status(503), "POST", "/apps/staging-app/releases", 50, "release"),
-        ("0003", FaultKind::Html, "POST", "/apps/staging-app/slugs", 1, "release"),
-        ("0004", FaultKind::Status(403), "GET", "/apps/staging-app/formation", 1, "release"),
-        ("0005", FaultKind::NeverStart, "", "", 1, "import-access"),
-        ("0006", FaultKind::Status(503), "POST", "/apps/staging-app/dynos", 50, "import-access"),
-    ] {
-        world.fault(kind.clone(), method, path, times);
-        let failed = world.project.deploy(&ON_HEROKU);
-        world.emulator.heal();
-        assert_eq!(failed.status.code(), Some(1), "{kind:?}: {}", stdout(&failed));
-        let text = stderr(&failed);
-        assert!(text.contains(&format!("stopped in the step {step}\n")), "{kind:?}: {text}");
-        let text = stdout(&failed);
-        let output = world.project.deploy(&go_on(&text));
-        assert_eq!(output.status.code(), Some(0), "{kind:?}: {}", stderr(&output));
-        let wanted = format!("Deploy {number} succeeded");
-        let made = world.releases(STAGING).iter().filter(|text| **text == wanted).count();
-        assert_eq!(made, 1, "{kind:?}: {:?}", world.releases(STAGING));
-    }
 }
 
 #[test]

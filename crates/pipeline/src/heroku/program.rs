@@ -7,12 +7,12 @@ use std::{
     process::ExitStatus,
 };
 
-use omnitool_heroku::{Heroku, OneOff, RunOutcome};
+use omnitool_heroku::{Heroku, HerokuError, OneOff, RunOutcome};
 
 use super::HerokuPlatformError;
 use crate::{
     PlatformError, ProgramCall, ProgramOutput, ReleaseId, RunProgramError, Stream, Watch,
-    program::understand_answer,
+    chain::chain, program::understand_answer,
 };
 
 /// How many lines of stderr an error quotes.
@@ -48,7 +48,16 @@ pub(super) fn run(
     let mut console = Console { marker: &marker, line: Vec::new(), answer: None, tail: Vec::new() };
     let outcome = heroku
         .run_until(app, &command, &mut |bytes| console.take(bytes, watch), stop)
-        .map_err(|error| PlatformError::from(HerokuPlatformError::from(error)))?;
+        .map_err(|error| match error {
+            HerokuError::Refused { .. } => {
+                PlatformError::from(HerokuPlatformError::from(error)).into()
+            }
+            // The dyno may be there all the same.
+            error => {
+                let (dyno, why) = (format!("a dyno of {app}"), chain(&error));
+                RunProgramError::Unknown { program, dyno, why }
+            }
+        })?;
     console.end(watch);
     let Console { answer, tail, .. } = console;
     let status = match outcome {

@@ -226,20 +226,3 @@ fn staging_gets_production_s_data_on_the_way() {
     assert!(releases.iter().any(|text| text.starts_with("Attach DATABASE")), "{releases:?}");
     assert_eq!(releases.last().unwrap(), "Deploy 0002 succeeded");
 }
-
-#[test]
-fn a_backup_that_fails_stops_the_run_before_anything_changes() {
-    let world = World::with_real_programs();
-    done(&world.project.deploy(&ON_HEROKU));
-    for kind in [FaultKind::FailTransfer, FaultKind::WarnTransfer] {
-        let before = world.releases(STAGING);
-        world.fault(kind.clone(), "", "", 1);
-        let output = world.project.deploy(&ON_HEROKU);
-        assert_eq!(output.status.code(), Some(1), "{kind:?}: {}", stdout(&output));
-        let text = stderr(&output);
-        assert!(text.starts_with("error: the deployment stopped in the step backup"), "{text}");
-        assert_eq!(world.releases(STAGING), before, "{kind:?}");
-        world.emulator.heal();
-        done(&world.project.deploy(&["--platform", "heroku", "--resume"]));
-    }
-}
