@@ -1,4 +1,4 @@
-//! Measures the app beside a plain axum handler that makes one indexed query, driven by `wrk`.
+//! Measures the app beside plain axum handlers that make one indexed query each, driven by `wrk`.
 //!
 //! ```text
 //! cargo build --release --bins
@@ -6,12 +6,15 @@
 //!     cargo run --release --example bench_web -- target/release 10000 50 3
 //! ```
 //!
-//! The plain handler has the same pool of connections, and makes its query on the same kind of thread. It knows no visitor,
-//! writes no log and sends no header of its own. Rounds of both alternate, so that a busy machine is busy for both.
+//! The plain handlers have the same pool of connections, and make their query on the same kind of thread. They know no
+//! visitor, write no log and send no header of their own. One reads a row and answers a few bytes; the other reads the very
+//! rows that a dashboard shows, as grants of one user, and answers a page of the dashboard's size. Rounds of all alternate,
+//! so that a busy machine is busy for all.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for developers")]
 
 use std::{
+    fmt::Write as _,
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -22,15 +25,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{Router, extract::State, http::StatusCode, response::Html, routing::get};
 use diesel::prelude::*;
 use omnitool_database::{
-    Mode, open, pool,
-    schema::{tools, users},
+    Mode, on, open, pool,
+    schema::{tool_access, tools, users},
 };
 use omnitool_environment::DatabaseUrl;
-use omnitool_testing::bench::peak_memory;
-use omnitool_tool_access::{Author, grant_everyone};
+use omnitool_testing::{bench::peak_memory, fixture};
+use omnitool_tool_access::{Author, grant_everyone, tools_for_by_name};
 
 /// What is measured is taken from so many rounds; the medians count.
 const ROUNDS: usize = 3;
@@ -40,7 +43,7 @@ const CONNECTIONS: &str = "8";
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["plain"] => plain(),
+        ["plain", user, size] => plain(user.parse().unwrap(), size.parse().unwrap()),
         [programs, users, tools, seconds] => {
             let bench = Bench {
                 programs: std::fs::canonicalize(programs).unwrap(),
@@ -58,11 +61,11 @@ fn main() {
     }
 }
 
-/// A server with nothing but one query.
-fn plain() {
+/// A server with nothing but one query per request: a row, or the tools that are granted to the user in a page of `size` bytes.
+fn plain(user: i64, size: usize) {
     let url: DatabaseUrl = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
     let pool = pool::new(&url, 8, Duration::from_secs(5));
-    let handler = async |State(pool): State<pool::Pool>| {
+    let row = async |State(pool): State<pool::Pool>| {
         let found = tokio::task::spawn_blocking(move || {
             let mut conn = pool.get().unwrap();
             let query = users::table.filter(users::username.eq("bench")).select(users::username);
@@ -70,11 +73,28 @@ fn plain() {
         });
         (StatusCode::OK, found.await.unwrap())
     };
+    let rows = async move |State(pool): State<pool::Pool>| {
+        let found = tokio::task::spawn_blocking(move || {
+            let mut conn = pool.get().unwrap();
+            let query = tool_access::table
+                .inner_join(tools::table)
+                .filter(tool_access::user_id.eq(user))
+                .order(tools::name)
+                .select((tools::name, tools::description, tools::route));
+            on!(&mut **conn, c => query.load::<(String, String, String)>(c)).unwrap()
+        });
+        let mut page = String::with_capacity(size);
+        for (name, description, route) in found.await.unwrap() {
+            write!(page, "<li><a href=\"{route}\">{name}</a><p>{description}</p></li>").unwrap();
+        }
+        page.extend(std::iter::repeat_n(' ', size.saturating_sub(page.len())));
+        Html(page)
+    };
     omnitool_web::block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("listening on http://{}", listener.local_addr().unwrap());
-        let router = Router::new().route("/plain", get(handler)).with_state(pool);
-        axum::serve(listener, router).await.unwrap();
+        let router = Router::new().route("/row", get(row)).route("/rows", get(rows));
+        axum::serve(listener, router.with_state(pool)).await.unwrap();
     })
     .unwrap();
 }
@@ -133,25 +153,28 @@ impl Bench {
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), password.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
         open_half_of_the_tools(url);
+        let granted = grant_the_same(url);
 
         let mut serve = self.command("omnitool", url);
         serve.args(["serve", "--env", "local", "--listen", "127.0.0.1:0"]);
         let app = Serving::start(serve);
-        let mut plain = Command::new(std::env::current_exe().unwrap());
-        plain.arg("plain").env("DATABASE_URL", url);
-        let plain = Serving::start(plain);
         let cookie = log_in(&app.url, password);
+        let size = page(&app.url, "/dashboard", &cookie).len();
+        let mut plain = Command::new(std::env::current_exe().unwrap());
+        plain.args(["plain", &granted.to_string(), &size.to_string()]).env("DATABASE_URL", url);
+        let plain = Serving::start(plain);
 
         println!(
-            "\n| {name}, {users} users × {tools} tools | median, ms | 90 % | 99 % | requests/s | beside plain |"
+            "\n| {name}, {users} users × {tools} tools | median, ms | 90 % | 99 % | requests/s | beside a row | beside the rows |"
         );
-        println!("| --- | --- | --- | --- | --- | --- |");
+        println!("| --- | --- | --- | --- | --- | --- | --- |");
         let paths = [
-            ("plain handler", &plain.url, "/plain"),
+            ("plain handler, a row", &plain.url, "/row"),
+            ("plain handler, a dashboard's rows", &plain.url, "/rows"),
             ("/health", &app.url, "/health"),
             ("/dashboard", &app.url, "/dashboard"),
         ];
-        let mut samples = [const { Vec::new() }; 3];
+        let mut samples = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             for ((_, base, path), samples) in paths.iter().zip(&mut samples) {
                 samples.push(wrk(&format!("{base}{path}"), &cookie, self.seconds));
@@ -159,12 +182,12 @@ impl Bench {
         }
         let medians = samples.map(median);
         for ((title, ..), sample) in paths.iter().zip(medians) {
-            print_row(title, sample, medians[0]);
+            print_row(title, sample, [medians[0], medians[1]]);
         }
         let (during, logins) = while_logging_in(&app.url, password, || {
             wrk(&format!("{}/dashboard", app.url), &cookie, self.seconds)
         });
-        print_row("/dashboard while 4 log in", during, medians[0]);
+        print_row("/dashboard while 4 log in", during, [medians[0], medians[1]]);
         println!("\nLogins meanwhile: {:.1} per second.", logins / self.seconds as f64);
         for page in ["/admin/users", "/admin/access", "/admin/access?against=local"] {
             println!("{page}: {:.1} ms.", page_time(&app.url, page, &cookie));
@@ -191,6 +214,16 @@ fn open_half_of_the_tools(url: &str) {
     for id in ids.iter().step_by(2) {
         let _ = grant_everyone(&mut conn, *id, &Author::admin("bench")).unwrap();
     }
+}
+
+/// A user who is granted just the tools that `bench` may use; returns the key.
+fn grant_the_same(url: &str) -> i64 {
+    let mut conn = open(&url.parse().unwrap(), Mode::Write).unwrap();
+    let user = fixture::user(&mut conn, "granted");
+    for tool in tools_for_by_name(&mut conn, "bench").unwrap() {
+        fixture::grant(&mut conn, user, tool.id);
+    }
+    user
 }
 
 /// Logs in as a browser does, and returns the session's cookie.
@@ -262,10 +295,13 @@ fn median(mut samples: Vec<Sample>) -> Sample {
     samples[samples.len() / 2]
 }
 
-fn print_row(title: &str, sample: Sample, plain: Sample) {
+/// `plain` are what the sample's median is compared with.
+fn print_row(title: &str, sample: Sample, plain: [Sample; 2]) {
     let Sample { latency: [half, ninety, last], per_second } = sample;
-    let ratio = half / plain.latency[0];
-    println!("| {title} | {half:.2} | {ninety:.2} | {last:.2} | {per_second:.0} | {ratio:.2} |");
+    let [row, rows] = plain.map(|plain| half / plain.latency[0]);
+    println!(
+        "| {title} | {half:.2} | {ninety:.2} | {last:.2} | {per_second:.0} | {row:.2} | {rows:.2} |"
+    );
 }
 
 /// The median of some requests, one after the other, in milliseconds.
@@ -273,12 +309,15 @@ fn page_time(base: &str, path: &str, cookie: &str) -> f64 {
     let mut times: Vec<f64> = (0..11)
         .map(|_| {
             let started = Instant::now();
-            let mut page =
-                ureq::get(format!("{base}{path}")).header("cookie", cookie).call().unwrap();
-            page.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+            page(base, path, cookie);
             started.elapsed().as_secs_f64() * 1000.0
         })
         .collect();
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
+}
+
+fn page(base: &str, path: &str, cookie: &str) -> String {
+    let mut page = ureq::get(format!("{base}{path}")).header("cookie", cookie).call().unwrap();
+    page.body_mut().with_config().limit(64 << 20).read_to_string().unwrap()
 }
