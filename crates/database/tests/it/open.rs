@@ -1,3 +1,4 @@
+use diesel::prelude::*;
 use omnitool_database::{Mode, OpenError, open};
 use omnitool_environment::DatabaseUrl;
 use omnitool_testing::{Dialect, TestDatabase};
@@ -67,4 +68,20 @@ fn a_wrong_password_is_refused_without_showing_any() {
     let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
     assert!(text.contains("password authentication failed"), "{text}");
     assert!(!text.contains("wrong-password"), "{text}");
+}
+
+/// `.cargo/config.toml` says how SQLite is compiled; cargo reads it in any folder of the project.
+#[test]
+fn sqlite_has_no_locks_that_all_connections_share() {
+    #[derive(QueryableByName)]
+    struct CompileOption {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        compile_options: String,
+    }
+    let db = TestDatabase::empty(Dialect::Sqlite);
+    let rows: Vec<CompileOption> =
+        diesel::sql_query("PRAGMA compile_options").load(&mut db.connection()).unwrap();
+    let has = |wanted: &str| rows.iter().any(|row| row.compile_options == wanted);
+    assert!(has("DEFAULT_MEMSTATUS=0") && has("THREADSAFE=2"));
+    assert!(!has("ENABLE_MEMORY_MANAGEMENT"));
 }
