@@ -91,7 +91,7 @@ fn masking(args: &Args) -> Result<Masking, Failure> {
 }
 
 fn check_status(args: &Args, sites: &Sites) -> Result<Outcome, Failure> {
-    let report = StatusReport::new(RefreshState::read(&sites.state)?);
+    let report = StatusReport::new(RefreshState::read(&sites.state)?, None);
     match args.format {
         Format::Text => print(&report.to_string())?,
         Format::Json => print_json(&report)?,

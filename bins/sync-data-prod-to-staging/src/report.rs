@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use omnitool_backup::refresh::{
-    RefreshOutcome, RefreshPlan, RefreshRecord, RefreshState, RefreshStep, Refreshed,
+use omnitool_backup::{
+    heroku::Anew,
+    refresh::{RefreshOutcome, RefreshPlan, RefreshRecord, RefreshState, RefreshStep, Refreshed},
 };
 use omnitool_cli::{Failure, Format, Outcome, print, print_json};
 use serde::Serialize;
@@ -109,7 +110,15 @@ pub(crate) struct StatusReport {
 }
 
 impl StatusReport {
-    pub(crate) fn new(state: RefreshState) -> Self {
+    /// `anew` is why a repeat would not go on with the copy that a run on Heroku left.
+    pub(crate) fn new(state: RefreshState, anew: Option<Anew>) -> Self {
+        let again = |record: &RefreshRecord| match anew {
+            Some(why) => format!("{why}: run again, it does everything anew"),
+            None if record.done.contains(&RefreshStep::Mask) => {
+                "Run it again: it goes on there, where it masks by the same rules".to_owned()
+            }
+            None => "Run it again: it goes on there".to_owned(),
+        };
         let summary = match &state {
             RefreshState::Never => "There was no refresh yet".to_owned(),
             RefreshState::Running { record: None } => "A refresh is running".to_owned(),
@@ -117,9 +126,10 @@ impl StatusReport {
                 format!("A refresh is running since {}: {}", started(record), done(record))
             }
             RefreshState::Killed { record } if record.heroku.is_some() => format!(
-                "The refresh of {} was killed: {}. Run it again: it goes on there",
+                "The refresh of {} was killed: {}. {}",
                 started(record),
-                done(record)
+                done(record),
+                again(record)
             ),
             RefreshState::Killed { record } => format!(
                 "The refresh of {} was killed: {}. Run it again: it removes what was left and begins anew",
@@ -128,15 +138,17 @@ impl StatusReport {
             ),
             RefreshState::Ended { record } => {
                 let how = match record.outcome {
-                    Some(RefreshOutcome::Done) => "came to its end and was verified",
-                    Some(RefreshOutcome::Unverified) => "is in place and fails its checks",
+                    Some(RefreshOutcome::Done) => "came to its end and was verified".to_owned(),
+                    Some(RefreshOutcome::Unverified) => {
+                        "is in place and fails its checks".to_owned()
+                    }
                     Some(RefreshOutcome::Failed) if record.is_switching => {
-                        "failed when the app was asked to use the copy. Run it again: it goes on there"
+                        format!("failed when the app was asked to use the copy. {}", again(record))
                     }
                     Some(RefreshOutcome::Failed) if record.heroku.is_some() => {
-                        "failed, and left its copy. Run it again: it goes on there"
+                        format!("failed, and left its copy. {}", again(record))
                     }
-                    Some(RefreshOutcome::Failed) | None => "failed and changed nothing",
+                    Some(RefreshOutcome::Failed) | None => "failed and changed nothing".to_owned(),
                 };
                 format!("The refresh of {} {how}", started(record))
             }
@@ -145,11 +157,7 @@ impl StatusReport {
     }
 
     pub(crate) const fn record(&self) -> Option<&RefreshRecord> {
-        match &self.state {
-            RefreshState::Never => None,
-            RefreshState::Running { record } => record.as_ref(),
-            RefreshState::Killed { record } | RefreshState::Ended { record } => Some(record),
-        }
+        self.state.record()
     }
 }
 

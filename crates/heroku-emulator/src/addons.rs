@@ -321,6 +321,9 @@ fn attach(shared: &Arc<Shared>, body: &Value) -> Answer {
         let mut world = shared.world();
         let answer = Answer::created(&world.attachment_json(&attachment));
         world.attachments.push(attachment);
+        if let Some(app) = world.app_mut(&app) {
+            app.old_database = None;
+        }
         answer
     };
     shared.release(&app, &format!("Attach {name} (@ref:{addon_name})"), slug, None);

@@ -63,6 +63,8 @@ pub enum FaultKind {
     FollowerBehind,
     /// The addresses of databases that an app's config has lead to where nobody listens, as if only the app could reach them.
     Unreachable,
+    /// The next rollback brings back the address of a database that the app used before, as config vars of add-ons do.
+    OldDatabase,
     /// The next address of a backup has expired.
     ExpiredUrl,
 }

@@ -132,6 +132,7 @@ impl Shared {
             name: name.to_owned(),
             maintenance: false,
             config: std::collections::BTreeMap::new(),
+            old_database: None,
             releases: Vec::new(),
             slugs: Vec::new(),
             builds: Vec::new(),

@@ -314,6 +314,15 @@ fn create_release(shared: &Arc<Shared>, app: &str, body: &Value) -> Answer {
             (format!("Rollback to v{}", old.version), old.slug.clone(), Some(old.config.clone()))
         }
     };
+    if config.is_some() {
+        let mut world = shared.world();
+        if world.faults.happens(&FaultKind::OldDatabase) {
+            let other = world.other_database_of(app);
+            if let Some(app) = world.app_mut(app) {
+                app.old_database = other;
+            }
+        }
+    }
     let id = shared.release(app, &description, slug, config);
     let world = shared.world();
     let found = world.app(app).and_then(|app| {

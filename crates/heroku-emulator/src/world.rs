@@ -78,6 +78,8 @@ pub(crate) struct App {
     pub(crate) name: String,
     pub(crate) maintenance: bool,
     pub(crate) config: BTreeMap<String, String>,
+    /// The address of a database that a rollback has brought back in place of the attached one's.
+    pub(crate) old_database: Option<String>,
     pub(crate) releases: Vec<Release>,
     pub(crate) slugs: Vec<Slug>,
     pub(crate) builds: Vec<Build>,
@@ -295,7 +297,19 @@ impl World {
                 config.insert(format!("{}_URL", attachment.name), addon.url.clone());
             }
         }
+        if let Some(url) = &app.old_database {
+            config.insert("DATABASE_URL".to_owned(), url.clone());
+        }
         config
+    }
+
+    /// Where an app's other database is, which is not attached as `DATABASE`.
+    pub(crate) fn other_database_of(&self, app: &str) -> Option<String> {
+        let app = &self.app(app)?.id;
+        let mut attached = self.attachments.iter().filter(|found| found.app == *app);
+        let current = &attached.find(|found| found.name == "DATABASE")?.addon;
+        let other = self.addons.iter().find(|addon| addon.app == *app && addon.id != *current);
+        other.map(|addon| addon.url.clone())
     }
 
     pub(crate) fn log(&mut self, app: &str, source: &str, line: &str) {

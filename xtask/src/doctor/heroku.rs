@@ -333,8 +333,10 @@ impl Look<'_> {
         };
         let types: Vec<(String, String)> = slug.process_types.clone().into_iter().collect();
         let missing = machine::missing_processes(&types);
-        let deploy =
-            format!("deploy a release of this project: cargo xtask deploy-{}", self.environment);
+        let deploy = format!(
+            "deploy a release of this project: cargo xtask deploy-{} --platform heroku",
+            self.environment
+        );
         let processes = match missing.as_slice() {
             [] => Finding::good(check, "its release phase migrates, and the app serves"),
             missing => Finding::problem(

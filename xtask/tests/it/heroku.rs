@@ -377,6 +377,38 @@ fn who_stops_while_dynos_come_up_is_told_that_they_do_and_goes_on_later() {
 }
 
 #[test]
+fn a_rollback_that_gives_the_app_an_older_database_says_so_and_fails() {
+    let world = World::new();
+    for _ in 0..2 {
+        assert_eq!(world.project.deploy(&ON_HEROKU).status.code(), Some(0));
+    }
+    let heroku = world.client();
+    let plan = "heroku-postgresql:standard-0";
+    world.emulator.add_database(STAGING, "another-db", plan).unwrap();
+    heroku.attach(STAGING, "another-db", "DATABASE").unwrap();
+    world.fault(FaultKind::OldDatabase, "", "", 1);
+    let programs = world.project.root().join("programs");
+    let output = world.project.xtask(&[
+        "rollback",
+        "staging",
+        "--platform",
+        "heroku",
+        "--code",
+        "--programs",
+        programs.to_str().unwrap(),
+        "--confirm",
+        "ROLLBACK STAGING",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
+    insta::assert_snapshot!(world.normal(&stderr(&output)), @r"
+    error: the rollback stopped in the step rollback
+      caused by: after the rollback DATABASE_URL of staging-app is not the address of the database that is attached as DATABASE
+
+    hint: attach the right database: heroku pg:promote ADDON -a APP
+    ");
+}
+
+#[test]
 fn without_a_token_nothing_happens() {
     let mut world = World::new();
     world.project.variables.retain(|(name, _)| *name != "HEROKU_API_KEY");

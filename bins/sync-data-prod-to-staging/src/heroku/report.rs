@@ -3,7 +3,7 @@
 use std::fmt;
 
 use omnitool_backup::{
-    heroku::{HerokuBackups, HerokuRefreshPlan, HerokuRefreshed, Leftover},
+    heroku::{Anew, HerokuBackups, HerokuRefreshPlan, HerokuRefreshed, Leftover},
     refresh::RefreshState,
 };
 use omnitool_cli::{Failure, Format, Outcome, print, print_json};
@@ -105,7 +105,9 @@ impl StatusReport {
         state: RefreshState,
         leftovers: Vec<Leftover>,
     ) -> Self {
-        let record = crate::report::StatusReport::new(state);
+        let serving = &backups.database().name;
+        let anew = state.record().and_then(|record| Anew::of(record, serving));
+        let record = crate::report::StatusReport::new(state, anew);
         let unfinished = record.record().filter(|record| {
             record.outcome != Some(omnitool_backup::refresh::RefreshOutcome::Done)
         });

@@ -372,7 +372,14 @@ fn a_masked_copy_of_other_rules_or_of_another_day_is_never_promoted() {
     let second = fail();
     assert_eq!(site.addons(), ["staging-db", second.as_str()]);
     assert_ne!(first, second);
+    let status = site.run(&["--check-status"]).success();
+    assert!(status.contains("it goes on there, where it masks by the same rules\n"), "{status}");
     rewrite(&|record| record["started_at"] = "2026-01-02T03:04:05Z".into());
+    let status = site.run(&["--check-status"]).success();
+    assert!(
+        status.contains("It began more than a day ago: run again, it does everything anew\n"),
+        "{status}"
+    );
     site.run(&[]).success();
     site.is_refreshed();
     assert!(!site.addons().contains(&second));

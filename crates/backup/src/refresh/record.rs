@@ -82,6 +82,18 @@ pub enum RefreshState {
     },
 }
 
+impl RefreshState {
+    /// What the newest refresh did, as far as it is known.
+    #[must_use]
+    pub const fn record(&self) -> Option<&RefreshRecord> {
+        match self {
+            Self::Never => None,
+            Self::Running { record } => record.as_ref(),
+            Self::Killed { record } | Self::Ended { record } => Some(record),
+        }
+    }
+}
+
 /// Why nothing can be said about refreshes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

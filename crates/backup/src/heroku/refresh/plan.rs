@@ -90,7 +90,7 @@ impl HerokuRefreshPlan {
         let rules = databases_plan.masking.fingerprint();
         let anew = interrupted
             .as_ref()
-            .and_then(|record| why_anew(record, &rules, &target.name, Utc::now()));
+            .and_then(|record| why_anew(record, Some(&rules), &target.name, Utc::now()));
         if let (Some(record), None) = (&interrupted, anew) {
             check_same(record, request, databases_plan.unmasked)?;
         }
@@ -107,10 +107,19 @@ impl HerokuRefreshPlan {
     }
 }
 
+impl Anew {
+    /// Why a repeat would not go on with the copy of an unfinished run, where the app uses `serving`, as far as can be told
+    /// without the rules that it would mask by.
+    #[must_use]
+    pub fn of(record: &RefreshRecord, serving: &str) -> Option<Self> {
+        why_anew(record, None, serving, Utc::now())
+    }
+}
+
 /// Why the copy of an unfinished run must not be gone on with, where `rules` mask and the app uses `serving`.
 fn why_anew(
     record: &RefreshRecord,
-    rules: &str,
+    rules: Option<&str>,
     serving: &str,
     now: DateTime<Utc>,
 ) -> Option<Anew> {
@@ -119,7 +128,7 @@ fn why_anew(
         Some(Anew::Old)
     } else if record.is_switching && serving != copy.addon && serving != copy.replaces {
         Some(Anew::Replaced)
-    } else if has_masked(Some(record)) && copy.masked_by.as_deref() != Some(rules) {
+    } else if rules.is_some() && has_masked(Some(record)) && copy.masked_by.as_deref() != rules {
         Some(Anew::Rules)
     } else {
         None
@@ -256,32 +265,34 @@ mod tests {
     fn a_run_of_the_same_day_with_the_same_rules_is_gone_on_with() {
         let mut record = unfinished();
         let now = record.started_at + TimeDelta::hours(23);
-        assert_eq!(why_anew(&record, RULES, "before", now), None);
+        assert_eq!(why_anew(&record, Some(RULES), "before", now), None);
         // Before it switches, who is replaced may change.
-        assert_eq!(why_anew(&record, RULES, "other", now), None);
+        assert_eq!(why_anew(&record, Some(RULES), "other", now), None);
         record.is_switching = true;
-        assert_eq!(why_anew(&record, RULES, &addon(&record), now), None);
-        assert_eq!(why_anew(&record, RULES, "before", now), None);
+        assert_eq!(why_anew(&record, Some(RULES), &addon(&record), now), None);
+        assert_eq!(why_anew(&record, Some(RULES), "before", now), None);
     }
 
     #[test]
     fn a_copy_that_other_rules_masked_is_made_anew() {
         let mut record = unfinished();
         let now = record.started_at;
-        assert_eq!(why_anew(&record, "stricter rules", "before", now), Some(Anew::Rules));
+        assert_eq!(why_anew(&record, Some("stricter rules"), "before", now), Some(Anew::Rules));
         // One that is not masked yet will be by these.
         record.done.pop();
-        assert_eq!(why_anew(&record, "stricter rules", "before", now), None);
+        assert_eq!(why_anew(&record, Some("stricter rules"), "before", now), None);
     }
 
     #[test]
     fn an_old_run_or_one_whose_app_uses_something_else_is_not_gone_on_with() {
         let mut record = unfinished();
         let late = record.started_at + TimeDelta::hours(25);
-        assert_eq!(why_anew(&record, RULES, "before", late), Some(Anew::Old));
+        assert_eq!(why_anew(&record, Some(RULES), "before", late), Some(Anew::Old));
         record.is_switching = true;
-        let why = why_anew(&record, RULES, "other", record.started_at);
+        let why = why_anew(&record, Some(RULES), "other", record.started_at);
         assert_eq!(why, Some(Anew::Replaced));
+        assert_eq!(Anew::of(&record, "other"), why);
+        assert_eq!(Anew::of(&record, "before"), None);
     }
 
     #[test]
