@@ -1,5 +1,7 @@
 //! The folder with an environment's backups.
 
+mod reservation;
+
 use std::{
     fs::{File, TryLockError},
     io::{self, Write as _},
@@ -8,9 +10,10 @@ use std::{
 
 use omnitool_environment::EnvironmentName;
 
+use self::reservation::Reservation;
 use crate::{
     BackupId, Keys, Manifest, Recipient, UnsealError,
-    digest::{self, Fingerprint},
+    digest::Fingerprint,
     manifest::{ParseManifestError, System},
     seal,
 };
@@ -377,18 +380,6 @@ impl Catalog {
     }
 }
 
-/// A number that belongs to a capture. Without [`Reservation::publish`], its files are removed with it.
-#[derive(Debug)]
-pub(crate) struct Reservation<'a> {
-    catalog: &'a Catalog,
-    id: BackupId,
-    /// What is published: the copy, or the encrypted one.
-    finished: PathBuf,
-    files: Vec<PathBuf>,
-    /// Open and locked as long as the capture runs, so that nobody takes the files for leftovers.
-    locks: Vec<File>,
-}
-
 /// A decrypted copy of a backup.
 #[derive(Debug)]
 pub(crate) struct Unsealed {
@@ -402,68 +393,6 @@ pub(crate) struct Unsealed {
 impl Unsealed {
     pub(crate) fn file(&self) -> &Path {
         self.copy.path()
-    }
-}
-
-impl Reservation<'_> {
-    pub(crate) const fn id(&self) -> BackupId {
-        self.id
-    }
-
-    /// Where to write the backup to: an empty file.
-    pub(crate) fn partial(&self) -> PathBuf {
-        self.catalog.folder.join(partial_name(self.id))
-    }
-
-    /// Encrypts what was written, where that is wanted, and flushes it to disk. The fingerprint is of what is published.
-    pub(crate) fn finish(&mut self) -> Result<Fingerprint, CatalogError> {
-        let finish = |reservation: &mut Self| {
-            let recipients = reservation.catalog.recipients();
-            if recipients.is_empty() {
-                reservation.locks[0].sync_all()?;
-                return digest::of_file(&reservation.finished);
-            }
-            let plain = reservation.partial();
-            let sealed = plain.with_added_extension(seal::EXTENSION);
-            let file = create_private(&sealed)?;
-            reservation.files.push(sealed.clone());
-            file.try_lock().map_err(lock_error)?;
-            reservation.locks.push(file.try_clone()?);
-            let fingerprint = seal::seal(&plain, file, recipients)?;
-            fs_err::remove_file(plain)?;
-            reservation.finished = sealed;
-            Ok(fingerprint)
-        };
-        finish(self).map_err(|source| self.catalog.error(source))
-    }
-
-    /// Gives the file its name and makes the backup exist.
-    pub(crate) fn publish(mut self, backup: &Manifest) -> Result<(), CatalogError> {
-        let catalog = self.catalog;
-        let _lock = catalog.lock()?;
-        let file = catalog.file(backup);
-        self.files.push(file.clone());
-        fs_err::rename(&self.finished, &file).map_err(|source| catalog.error(source))?;
-        catalog.sync()?;
-        catalog
-            .write_manifest(backup)?
-            .persist_noclobber(catalog.folder.join(manifest_name(self.id)))
-            .map_err(|error| catalog.error(error.error))?;
-        self.files.clear();
-        catalog.sync()
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        for file in &self.files {
-            match std::fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("cannot remove {}: {error}", file.display());
-                }
-                _ => {}
-            }
-        }
     }
 }
 

@@ -167,10 +167,8 @@ fn a_dump_that_cannot_be_downloaded_does_not_count_unless_heroku_s_word_is_enoug
     world.emulator.heal();
     world.fault(FaultKind::ExpiredUrl, "", "", 1);
     world.run(&staging(&["verify", "b002"])).success();
-    let server = world.server_url().to_owned();
-    let mut command = world.command(&staging(&["verify", "b002", "--deep", "--format", "json"]));
-    command.env("OMNITOOL_SCRATCH_DATABASE_URL", server);
-    let verified = world.project.output(command).success();
+    let deep = staging(&["verify", "b002", "--deep", "--format", "json"]);
+    let verified = world.run(&deep).success();
     assert!(verified.contains("restored-dump"), "{verified}");
 }
 
@@ -180,7 +178,7 @@ fn a_backup_is_restored_into_a_database_whose_name_says_that_it_may_be_lost_and_
     world.run(&staging(&["capture"])).success();
     fixture::user(&mut world.connect("staging-db"), "bob");
     let of_app = world.emulator.database_url("staging-db").unwrap();
-    let copy = world.server_url().replace("/omnitool_test_", "/omnitool_rehearsal_");
+    let copy = world.server.url().expose().replace("/omnitool_test_", "/omnitool_rehearsal_");
     let run = |arguments: &[&str], url: &str| {
         let mut command = world.command(&staging(arguments));
         command.env("OMNITOOL_REHEARSAL_DATABASE_URL", url);

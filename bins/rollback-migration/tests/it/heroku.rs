@@ -21,6 +21,7 @@ use omnitool_testing::fixture;
 
 use self::world::{PRODUCTION, STAGING, World};
 
+mod killed;
 #[path = "../../../backup-database/tests/it/heroku/world.rs"]
 mod world;
 
@@ -40,14 +41,15 @@ impl Site {
     }
 
     fn new(addon: &'static str, env: EnvironmentName, app: &'static str) -> Self {
-        let world = World::new(crate::PROGRAM, PLAN);
+        let mut world = World::new(crate::PROGRAM, PLAN);
         let program = world.project.path().join("release/rollback-migration");
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
         std::fs::hard_link(crate::PROGRAM, &program)
             .or_else(|_| std::fs::copy(crate::PROGRAM, &program).map(drop))
             .unwrap();
         crate::set_app(&world.project, crate::WORKS);
-        let site = Self { world: world.with_program(program), addon, env, app };
+        world.program = program;
+        let site = Self { world, addon, env, app };
         let mut conn = site.world.connect(addon);
         crate::add_tools(&mut conn);
         fixture::user(&mut conn, "alice");

@@ -12,6 +12,8 @@ use serde_json::Value;
 use self::world::{PRODUCTION, STAGING, World};
 use crate::{ACCESS, ACCESS_OF_PEOPLE, PEOPLE, TESTER, TOOLS, add_people, lines};
 
+#[path = "../../../rollback-migration/tests/it/heroku/killed.rs"]
+mod killed;
 #[path = "../../../backup-database/tests/it/heroku/world.rs"]
 mod world;
 

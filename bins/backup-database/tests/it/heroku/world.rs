@@ -1,10 +1,7 @@
 //! Staging and production on an emulated Heroku, with real databases, and a project that knows them. Tests of other programs
 //! use this file, too.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
 use omnitool_database::{AnyConnection, Dialect, Mode, migration, open, stamp};
 use omnitool_environment::EnvironmentName;
@@ -19,9 +16,9 @@ const TOKEN: &str = "the-token-of-the-tests";
 pub(crate) struct World {
     pub(crate) emulator: Emulator,
     pub(crate) project: TestProject,
-    program: PathBuf,
-    /// From which the emulator makes its databases; it goes last.
-    server: TestDatabase,
+    pub(crate) program: PathBuf,
+    /// From which the emulator makes its databases, as somebody who may make some; it goes last.
+    pub(crate) server: TestDatabase,
 }
 
 impl World {
@@ -53,20 +50,8 @@ impl World {
         world
     }
 
-    /// Runs another program from now on.
-    #[allow(dead_code, reason = "not every program's tests need it")]
-    pub(crate) fn with_program(self, program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), ..self }
-    }
-
     pub(crate) fn connect(&self, addon: &str) -> AnyConnection {
         open(&self.emulator.database_url(addon).unwrap().parse().unwrap(), Mode::Write).unwrap()
-    }
-
-    #[allow(dead_code, reason = "not every program's tests need it")]
-    /// The server, as somebody who may make databases sees it.
-    pub(crate) fn server_url(&self) -> &str {
-        self.server.url().expose()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -76,27 +61,9 @@ impl World {
             .env("HEROKU_API_KEY", TOKEN)
             .env("HEROKU_HOST", self.emulator.url().as_str())
             .env("HEROKU_CA_FILE", self.project.path().join("ca.pem"))
+            .env("OMNITOOL_SCRATCH_DATABASE_URL", self.server.url().expose())
             .args(arguments);
         command
-    }
-
-    /// Runs the program and kills it when `more` requests have come. Returns whether it ended before, and well.
-    #[allow(dead_code, reason = "not every program's tests need it")]
-    pub(crate) fn run_and_kill(&self, arguments: &[&str], more: usize) -> bool {
-        let requests = || self.emulator.requests().len();
-        let enough = requests() + more;
-        let mut command = self.command(arguments);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        while child.try_wait().unwrap().is_none() {
-            if requests() >= enough {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                return false;
-            }
-        }
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        true
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> CommandOutput {
