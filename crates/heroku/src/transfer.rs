@@ -362,4 +362,22 @@ impl Heroku {
         // One per config var, so that a second one is the same one.
         self.repeat(&call)
     }
+
+    /// Lets no more backups be taken by a schedule. One that is gone is fine.
+    ///
+    /// # Errors
+    ///
+    /// Fails where Heroku refuses it.
+    pub fn unschedule(
+        &self,
+        database: &DatabaseAddOn,
+        schedule: &Schedule,
+    ) -> Result<(), HerokuError> {
+        let mut call = of_database("DELETE", database, "transfer-schedules");
+        call.segments.push(schedule.uuid.clone());
+        match self.repeat_raw(&call) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
 }

@@ -130,6 +130,15 @@ fn a_backup_that_fails_or_warns_is_no_backup() {
 }
 
 #[test]
+fn a_backup_that_somebody_stops_is_no_backup() {
+    let (world, database) = ready();
+    let backup = world.heroku.begin_capture(&database).unwrap();
+    world.heroku.cancel_transfer("demo", &backup).unwrap();
+    let error = world.heroku.finish_capture(&database, &backup, LIMIT, &mut |_| {}).unwrap_err();
+    assert_eq!(error.to_string(), "b001 failed: it was canceled");
+}
+
+#[test]
 fn a_status_that_cannot_be_read_is_never_a_success() {
     let (world, database) = ready();
     let backup = world.heroku.begin_capture(&database).unwrap();
@@ -209,6 +218,10 @@ fn databases_are_copied_and_scheduled_and_name_their_users_without_passwords() {
     let schedule = world.heroku.schedule(&database, 2, "UTC").unwrap();
     assert_eq!(schedule.name, "DATABASE_URL");
     assert_eq!(world.heroku.schedules(&database).unwrap().len(), 1);
+    for _ in 0..2 {
+        world.heroku.unschedule(&database, &schedule).unwrap();
+        assert_eq!(world.heroku.schedules(&database).unwrap().len(), 0);
+    }
     let credentials = world.heroku.credentials(&database).unwrap();
     assert_eq!(credentials[0].name, "default");
     let shown = format!(

@@ -77,6 +77,7 @@ fn who_does_not_wait_any_longer_is_told_how_things_stand() {
     std::fs::write(&file, "").unwrap();
     let of = |app: &str| world.heroku.pipeline_coupling(app).unwrap().unwrap();
     let (source, target) = (of("demo"), of("production"));
+    assert_eq!(world.heroku.pipeline_apps(&source.pipeline.id).unwrap().len(), 2);
     for fault in [None, Some(FaultKind::LoseAnswer)] {
         if let Some(fault) = fault {
             world.fault(fault, "POST", "/pipeline-promotions", 1);
