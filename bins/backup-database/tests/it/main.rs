@@ -82,15 +82,18 @@ fn help_shows_the_commands_and_examples() {
     Usage: backup-database [OPTIONS] <COMMAND>
 
     Commands:
-      capture  Take a backup and check it
-      list     Show all backups
-      show     Show everything about one backup
-      verify   Check a backup, or all of them, again
-      pin      Keep a backup from being pruned
-      unpin    Let a backup be pruned again
-      prune    Remove old backups; only verified ones count, and the newest verified and pinned ones
-               stay
-      help     Print this message or the help of the given subcommand(s)
+      capture       Take a backup and check it
+      list          Show all backups
+      show          Show everything about one backup
+      verify        Check a backup, or all of them, again
+      restore-copy  On Heroku: restore a backup into a database of its own on a PostgreSQL server of
+                    yours, to try something on it
+      drop-copy     Drop the database that restore-copy has made
+      pin           Keep a backup from being pruned
+      unpin         Let a backup be pruned again
+      prune         Remove old backups; only verified ones count, and the newest verified and pinned
+                    ones stay
+      help          Print this message or the help of the given subcommand(s)
 
     Options:
           --env <ENV>
