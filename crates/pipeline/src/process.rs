@@ -200,14 +200,24 @@ impl Running<'_> {
                 Some(Stopping { why: Why::TimedOut(limit), .. }) => {
                     Err(RunCommandError::TimedOut { command: command(), limit })
                 }
-                // On a terminal the child got Ctrl-C before we looked.
-                _ if !status.success() && watch.is_interrupted() => {
+                _ if !status.success() && is_interrupted_soon(watch) => {
                     Err(RunCommandError::Interrupted { command: command() })
                 }
                 _ => Ok(status),
             };
         }
     }
+}
+
+/// Whether whoever is at the terminal wants it to stop. A child gets Ctrl-C, too, and may have ended of it before the thread
+/// of this process that waits for signals was given its turn.
+fn is_interrupted_soon(watch: &Watch<'_>) -> bool {
+    (0..20).any(|round| {
+        if round > 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        watch.is_interrupted()
+    })
 }
 
 /// Sends `signal` to process `pid`, and says whether there was one.
