@@ -328,9 +328,12 @@ impl Project {
     /// The only journal of an environment, or the newest one.
     pub(crate) fn journal_of(&self, environment: &str) -> String {
         let folder = self.root().join(".omnitool").join(environment).join("runs");
-        let newest =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
-        fs::read_to_string(newest).unwrap()
+        // Not by name, which is a second and a process: tests begin several runs in one second.
+        let newest = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .max_by_key(|entry| entry.metadata().unwrap().modified().unwrap());
+        fs::read_to_string(newest.unwrap().path()).unwrap()
     }
 
     /// `text` without what differs from run to run.
