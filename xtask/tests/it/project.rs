@@ -332,6 +332,7 @@ impl Project {
         let newest = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())
+            .filter(|entry| entry.path().extension().is_some_and(|end| end == "jsonl"))
             .max_by_key(|entry| entry.metadata().unwrap().modified().unwrap());
         fs::read_to_string(newest.unwrap().path()).unwrap()
     }
