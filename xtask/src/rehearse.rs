@@ -147,9 +147,11 @@ pub(crate) fn run(project: &Project, args: &RehearseArgs) -> Result<Outcome, Fai
     let plan = Plan::rehearsal(&live, &site, &situation, options);
     print(&format!("{}\n\n", plan.heading()))?;
     let programs = project.artifacts().join(&artifact).join("bin");
-    let ran = session.run(&plan, None, &programs)?;
+    let ran = session.run(&plan, None, &programs);
+    // However the run ended: it holds production's data.
     let dropped = drop_copy(&site, &programs);
     drop(scratch);
+    let ran = ran?;
 
     let file = environment.join("rehearsals").join(format!("{}.json", ran.id));
     write_report(&file, &artifact, &ran)?;

@@ -264,10 +264,12 @@ impl HerokuBackups {
         // First of all: should this end here, it is known why it was taken.
         self.records.write(&record)?;
         let finish = || -> Result<Manifest, HerokuBackupError> {
-            let taken = self.heroku.finish_capture(&self.database, &begun, LIMIT, &mut |now| {
-                let (done, total) = (now.processed_bytes, now.source_bytes);
-                progress(Progress { step: Step::Copy, done, total });
-            })?;
+            let taken = self.heroku.finish_capture(
+                &self.database,
+                &begun,
+                LIMIT,
+                &mut shown(Step::Copy, &mut *progress),
+            )?;
             record.backup.size = taken.processed_bytes;
             let hooks = &mut RehearsalHooks { progress, check: &mut |_| Ok(()) };
             let seen = self.look(&record.backup, look, hooks);
@@ -485,6 +487,13 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+/// Shows how far a transfer has come, as the progress of `step`.
+fn shown(step: Step, progress: &mut dyn FnMut(Progress)) -> impl FnMut(&Transfer) {
+    move |now: &Transfer| {
+        progress(Progress { step, done: now.processed_bytes, total: now.source_bytes });
     }
 }
 

@@ -306,6 +306,21 @@ mod tests {
     }
 
     #[test]
+    fn ctrl_c_counts_also_where_the_child_was_quicker_to_end_of_it() {
+        let asked = Cell::new(0);
+        let ended = Cell::new(false);
+        let mut take = |_: Stream, _: &str| ended.set(true);
+        // It is noticed some time after the child, which is ending, has said its last word.
+        let interrupted = || {
+            asked.set(if ended.get() { asked.get() + 1 } else { 0 });
+            asked.get() > 10
+        };
+        let command = shell("echo over >&2; exit 1");
+        let result = run(&command, Stdout::Keep, None, &mut Watch::new(&interrupted, &mut take));
+        assert!(matches!(result, Err(RunCommandError::Interrupted { .. })));
+    }
+
+    #[test]
     fn an_interrupted_child_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ended");

@@ -58,22 +58,22 @@ impl HerokuBackups {
         let (backup, _) = self.find_both(id)?;
         let hooks = &mut RehearsalHooks { progress: &mut *progress, check: &mut |_| Ok(()) };
         let seen = self.look(&backup, Look::Download, hooks)?;
-        if let (Some(contents), Some(file)) = (&seen.contents, &seen.file) {
-            let label = &id.to_string();
-            check_ours(label, contents)?;
-            let request = RestoreRequest {
-                label,
-                file: file.path(),
-                sha256: &seen.sha256,
-                contents,
-                environment: self.environment,
-                old: None,
-            };
-            let hooks =
-                &mut RestoreHooks { progress, check: &mut |_| Ok(()), safety: &mut |_| Ok(None) };
-            copy.restore(&request, hooks)
-                .map_err(|source| RestoreCopyError::Restore { id, source: Box::new(source) })?;
-        }
+        let contents = seen.contents.as_ref().expect("a download was read");
+        let file = seen.file.as_ref().expect("a download is a file");
+        let label = &id.to_string();
+        check_ours(label, contents)?;
+        let request = RestoreRequest {
+            label,
+            file: file.path(),
+            sha256: &seen.sha256,
+            contents,
+            environment: self.environment,
+            old: None,
+        };
+        let hooks =
+            &mut RestoreHooks { progress, check: &mut |_| Ok(()), safety: &mut |_| Ok(None) };
+        copy.restore(&request, hooks)
+            .map_err(|source| RestoreCopyError::Restore { id, source: Box::new(source) })?;
         Ok(backup)
     }
 }

@@ -1,12 +1,12 @@
 //! Making the copy: by a follower, or by a transfer.
 
-use omnitool_heroku::{DatabaseAddOn, Transfer, TransferKind};
+use omnitool_heroku::{DatabaseAddOn, TransferKind};
 use serde_json::json;
 
 use super::{Copying, HerokuCopy, HerokuRefreshCause, Run, Via, names};
 use crate::{
-    Progress, Step, for_url,
-    heroku::{DATABASE_VARIABLE, HerokuBackupError, LIMIT},
+    Step, for_url,
+    heroku::{DATABASE_VARIABLE, HerokuBackupError, LIMIT, shown},
     refresh::{RefreshError, RefreshStep},
 };
 
@@ -83,11 +83,7 @@ impl Run<'_, '_> {
             }),
             _ => None,
         };
-        let progress = &mut *self.hooks.progress;
-        let mut see = |now: &Transfer| {
-            let (done, total) = (now.processed_bytes, now.source_bytes);
-            progress(Progress { step: Step::Copy, done, total });
-        };
+        let mut see = shown(Step::Copy, &mut *self.hooks.progress);
         let copied = match earlier {
             Some(earlier) => {
                 heroku.wait_for_transfer(&database.billing_app, earlier, LIMIT, &mut see)?

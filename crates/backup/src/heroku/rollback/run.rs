@@ -12,6 +12,7 @@ use crate::{
     heroku::{
         DATABASE_VARIABLE, HerokuBackups, HerokuRecordError, LIMIT, Look, address,
         record::{remove, write_json},
+        shown,
     },
     store::{SESSION_TABLE, STAMP_TABLE, end_sessions},
 };
@@ -80,10 +81,7 @@ impl Run<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), HerokuRollbackCause> {
         let HerokuBackups { heroku, database, .. } = self.backups;
-        let mut see = |now: &Transfer| {
-            let (done, total) = (now.processed_bytes, now.source_bytes);
-            progress(Progress { step: Step::Replace, done, total });
-        };
+        let mut see = shown(Step::Replace, progress);
         let transfers = heroku.transfers(&database.billing_app)?;
         let earlier = transfers.iter().find(|transfer| {
             self.is_ours(transfer) && (transfer.is_success() || !transfer.is_finished())
@@ -122,10 +120,7 @@ impl Run<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), HerokuRollbackCause> {
         let HerokuBackups { heroku, database, .. } = self.backups;
-        let mut see = |now: &Transfer| {
-            let (done, total) = (now.processed_bytes, now.source_bytes);
-            progress(Progress { step: Step::Replace, done, total });
-        };
+        let mut see = shown(Step::Replace, progress);
         for other in heroku.transfers(&database.billing_app)? {
             let is_restore = other.kind() == TransferKind::Restore
                 && other.writes(self.backups.url.expose()) != Some(false);
