@@ -2,15 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use diesel::{connection::SimpleConnection as _, prelude::*};
-use omnitool_database::{
-    AnyConnection, Mode as OpenMode, open,
-    schema::{effective_tool_access, tools, users},
-};
+use diesel::connection::SimpleConnection as _;
+use omnitool_database::{AnyConnection, Mode as OpenMode, open};
 use omnitool_testing::{Dialect, TestDatabase, dump, on_both_databases};
-use omnitool_tool_access::{
-    Fact, FactKind, ImportRequest, Mode, RemovalLimit, Tool, plan_import, tools_for,
-};
+use omnitool_tool_access::{Fact, FactKind, ImportRequest, Mode, RemovalLimit, plan_import};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -340,7 +335,10 @@ fn a_dry_run_leaves_the_bytes_of_a_sqlite_file_alone() {
 
 #[test]
 fn a_dry_run_leaves_the_rows_and_sequences_of_postgresql_alone() {
-    use diesel::sql_types::{BigInt, Nullable};
+    use diesel::{
+        prelude::*,
+        sql_types::{BigInt, Nullable},
+    };
     #[derive(QueryableByName, Debug, PartialEq)]
     struct Sequence {
         #[diesel(sql_type = Nullable<BigInt>)]
@@ -369,40 +367,7 @@ fn a_dry_run_leaves_the_rows_and_sequences_of_postgresql_alone() {
     });
 }
 
-/// A user's tools are asked from the tables, which is faster; the view stays what says who may use what.
-fn a_users_tools_are_those_of_the_view(db: TestDatabase) {
-    let mut conn = db.connection();
-    let off = || prop::collection::btree_set(0_usize..14, 0..4);
-    each(48, (world(), off(), off()), |(world, left, removed)| {
-        world.fill(&mut conn);
-        for user in left {
-            let user = users::table.filter(users::username.eq(name(user)));
-            diesel::update(user).set(users::is_active.eq(false)).execute(&mut conn).unwrap();
-        }
-        for tool in removed {
-            let tool = tools::table.filter(tools::name.eq(name(tool)));
-            diesel::update(tool).set(tools::is_active.eq(false)).execute(&mut conn).unwrap();
-        }
-        let mut ids: Vec<i64> = users::table.select(users::id).load(&mut conn).unwrap();
-        ids.push(ids.iter().max().unwrap_or(&0) + 1);
-        for id in ids {
-            let expected: Vec<Tool> = effective_tool_access::table
-                .inner_join(tools::table)
-                .filter(effective_tool_access::user_id.eq(id))
-                .order(tools::name)
-                .select((tools::id, tools::name, tools::description, tools::route))
-                .load(&mut conn)
-                .unwrap()
-                .into_iter()
-                .map(|(id, name, description, route)| Tool { id, name, description, route })
-                .collect();
-            assert_eq!(tools_for(&mut conn, id).unwrap(), expected);
-        }
-    });
-}
-
 on_both_databases!(
-    a_users_tools_are_those_of_the_view,
     an_export_imported_and_exported_again_is_the_same,
     a_merge_adds_what_is_missing_and_removes_nothing,
     a_sync_equals_the_file_inside_its_scope_only,
