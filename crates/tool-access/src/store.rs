@@ -1,6 +1,7 @@
 //! All SQL of this crate.
 
 pub(crate) mod change;
+mod copy;
 pub(crate) mod facts;
 pub(crate) mod history;
 pub(crate) mod import;

@@ -10,6 +10,7 @@ use diesel::{
 };
 use omnitool_database::{AnyConnection, try_lock};
 
+use super::copy;
 use crate::{Counts, Fact, FactKind, ForeignKeyCheck, change::Change};
 
 /// From so many new grants on, checking foreign keys once is faster than for each row; measured on PostgreSQL 15 at
@@ -296,28 +297,51 @@ pub(crate) fn apply(
     removes: bool,
 ) -> QueryResult<()> {
     check_foreign_keys(conn)?;
-    // Once here instead of once for each row.
-    let now = match conn {
-        AnyConnection::Sqlite(_) => "(SELECT CURRENT_TIMESTAMP)",
-        AnyConnection::Postgres(_) => "(now() AT TIME ZONE 'utc')",
-    };
     let constraints = match foreign_keys {
         Some(ForeignKeyCheck::OnceAtTheEnd) => drop_foreign_keys(conn)?,
         _ => Vec::new(),
     };
-    let (grants, exclusions) = (sources.grants(), sources.exclusions());
+    // What remains is done by statements over whole tables.
+    let grants = match conn {
+        AnyConnection::Postgres(c) if sources.all_grants => {
+            copy::grants(c, run_key)?;
+            None
+        }
+        _ => Some(sources.grants()),
+    };
+    append_events(conn, run_key, grants, sources.exclusions(), removes)?;
+    insert(conn, grants, sources.exclusions())?;
+    if removes {
+        delete(conn)?;
+    }
+    for Constraint { name, definition } in constraints {
+        conn.batch_execute(&format!(
+            "ALTER TABLE tool_access ADD CONSTRAINT {} {definition}",
+            quoted(&name)
+        ))?;
+    }
+    Ok(())
+}
+
+fn append_events(
+    conn: &mut AnyConnection,
+    run_key: i64,
+    grants: Option<&str>,
+    exclusions: &str,
+    removes: bool,
+) -> QueryResult<()> {
     let added = [
         (Change::Grant, "user_id", grants),
-        (Change::Exclude, "user_id", exclusions),
-        (Change::GrantEveryone, "0", "missing_everyone"),
+        (Change::Exclude, "user_id", Some(exclusions)),
+        (Change::GrantEveryone, "0", Some("missing_everyone")),
     ];
     let removed = [
-        (Change::Revoke, "user_id", "against_grant"),
-        (Change::Include, "user_id", "against_exclusion"),
-        (Change::RevokeEveryone, "0", "against_everyone"),
+        (Change::Revoke, "user_id", Some("against_grant")),
+        (Change::Include, "user_id", Some("against_exclusion")),
+        (Change::RevokeEveryone, "0", Some("against_everyone")),
     ];
-    let changes = added.into_iter().chain(removed.into_iter().filter(|_| removes));
-    for (change, user, table) in changes {
+    for (change, user, table) in added.into_iter().chain(removed.into_iter().filter(|_| removes)) {
+        let Some(table) = table else { continue };
         run(
             conn,
             &format!(
@@ -327,11 +351,21 @@ pub(crate) fn apply(
             ),
         )?;
     }
+    Ok(())
+}
+
+fn insert(conn: &mut AnyConnection, grants: Option<&str>, exclusions: &str) -> QueryResult<()> {
+    // Once here instead of once for each row.
+    let now = match conn {
+        AnyConnection::Sqlite(_) => "(SELECT CURRENT_TIMESTAMP)",
+        AnyConnection::Postgres(_) => "(now() AT TIME ZONE 'utc')",
+    };
     for (target, table, keys, time) in [
         ("tool_access", grants, "user_id, tool_id", "granted_at"),
-        ("tool_access_exclusion", exclusions, "user_id, tool_id", "excluded_at"),
-        ("tool_access_everyone", "missing_everyone", "tool_id", "granted_at"),
+        ("tool_access_exclusion", Some(exclusions), "user_id, tool_id", "excluded_at"),
+        ("tool_access_everyone", Some("missing_everyone"), "tool_id", "granted_at"),
     ] {
+        let Some(table) = table else { continue };
         run(
             conn,
             &format!(
@@ -339,23 +373,16 @@ pub(crate) fn apply(
             ),
         )?;
     }
-    if removes {
-        for (target, table, keys) in [
-            ("tool_access", "against_grant", "user_id, tool_id"),
-            ("tool_access_exclusion", "against_exclusion", "user_id, tool_id"),
-            ("tool_access_everyone", "against_everyone", "tool_id"),
-        ] {
-            run(
-                conn,
-                &format!("DELETE FROM {target} WHERE ({keys}) IN (SELECT {keys} FROM {table})"),
-            )?;
-        }
-    }
-    for Constraint { name, definition } in constraints {
-        conn.batch_execute(&format!(
-            "ALTER TABLE tool_access ADD CONSTRAINT {} {definition}",
-            quoted(&name)
-        ))?;
+    Ok(())
+}
+
+fn delete(conn: &mut AnyConnection) -> QueryResult<()> {
+    for (target, table, keys) in [
+        ("tool_access", "against_grant", "user_id, tool_id"),
+        ("tool_access_exclusion", "against_exclusion", "user_id, tool_id"),
+        ("tool_access_everyone", "against_everyone", "tool_id"),
+    ] {
+        run(conn, &format!("DELETE FROM {target} WHERE ({keys}) IN (SELECT {keys} FROM {table})"))?;
     }
     Ok(())
 }

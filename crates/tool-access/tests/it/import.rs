@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use diesel::prelude::*;
-use omnitool_database::schema::{tool_access_event, tool_access_run, users};
+use omnitool_database::schema::{tool_access, tool_access_event, tool_access_run, users};
 use omnitool_environment::EnvironmentName;
 use omnitool_testing::{TestDatabase, on_both_databases};
 use omnitool_tool_access::{
@@ -492,6 +492,42 @@ fn a_large_import_keeps_the_foreign_keys(db: TestDatabase) {
     assert_eq!((plan.added.total(), plan.skipped.unknown_users), (0, 2));
 }
 
+/// A first import goes another way on PostgreSQL: some thousand users and 62 tools at a time.
+fn a_first_import_of_many_users_and_tools_is_exact_and_in_the_history(db: TestDatabase) {
+    let mut conn = db.connection();
+    for statement in [
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2200) \
+         INSERT INTO users (username, password_hash) SELECT 'user_' || i, '!' FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+         INSERT INTO tools (name, route) SELECT 'Tool ' || i, '/tool_' || i FROM n",
+        "INSERT INTO tool_access (user_id, tool_id, origin) SELECT users.id, tools.id, 'admin' \
+         FROM users CROSS JOIN tools WHERE (users.id * 7 + tools.id) % 50 = 0",
+    ] {
+        diesel::sql_query(statement).execute(&mut conn).unwrap();
+    }
+    let before = exported(&mut conn);
+    let file = file(&before);
+    diesel::sql_query("DELETE FROM tool_access").execute(&mut conn).unwrap();
+    let merge = ImportRequest::merge(file.path());
+    let plan = run_import(&mut conn, LOCAL, &merge, None, |_| Approval::Apply).unwrap();
+    assert_eq!(plan.added.grants, 11_000);
+    assert_eq!(exported(&mut conn), before);
+    let origins: Vec<String> =
+        tool_access::table.select(tool_access::origin).distinct().load(&mut conn).unwrap();
+    assert_eq!(origins, ["import"]);
+    let key = (tool_access::user_id, tool_access::tool_id);
+    let facts: Vec<(i64, i64)> =
+        tool_access::table.order(key).select(key).load(&mut conn).unwrap();
+    let key = (tool_access_event::user_id, tool_access_event::tool_id);
+    let events: Vec<(i64, i64)> = tool_access_event::table
+        .filter(tool_access_event::change.eq("grant"))
+        .order(key)
+        .select(key)
+        .load(&mut conn)
+        .unwrap();
+    assert_eq!(facts, events);
+}
+
 on_both_databases!(
     a_merge_shuts_the_excluded_user_out_without_removing_anything,
     a_sync_makes_the_scope_equal_and_leaves_the_rest,
@@ -508,4 +544,5 @@ on_both_databases!(
     two_imports_at_the_same_time_both_succeed,
     every_changed_fact_is_in_the_history_once,
     a_large_import_keeps_the_foreign_keys,
+    a_first_import_of_many_users_and_tools_is_exact_and_in_the_history,
 );
