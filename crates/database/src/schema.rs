@@ -137,6 +137,12 @@ diesel::table! {
         user_id -> BigInt,
         /// The tool.
         tool_id -> BigInt,
+        /// Its name.
+        tool_name -> Text,
+        /// Its description.
+        tool_description -> Text,
+        /// Its route.
+        tool_route -> Text,
     }
 }
 

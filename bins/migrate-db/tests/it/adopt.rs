@@ -163,6 +163,7 @@ fn every_row_is_taken_over(db: TestDatabase) {
     // The inactive have access to nothing.
     let effective: Vec<(i64, i64)> = effective_tool_access::table
         .filter(effective_tool_access::user_id.eq_any([5_i64, 7]))
+        .select((effective_tool_access::user_id, effective_tool_access::tool_id))
         .load(&mut conn)
         .unwrap();
     assert_eq!(effective, []);

@@ -10,7 +10,8 @@ use crate::{AnyConnection, Dialect};
 /// The tables and views with their columns, keys, indexes, triggers and definitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Description {
-    /// `table users` or `view effective_tool_access`, each with its parts: `column id`, `primary key`, `index x`.
+    /// `table users` or `view effective_tool_access`, each with its parts: `column id`, `primary key`, `index x`. The columns
+    /// of a view are part of its definition.
     pub(super) relations: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -26,14 +27,14 @@ struct Row {
 
 const SQLITE: &str = "\
 WITH relations AS (
-    SELECT name, type || ' ' || name AS relation, wr FROM pragma_table_list
+    SELECT name, type, type || ' ' || name AS relation, wr FROM pragma_table_list
     WHERE schema = 'main' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '__diesel_schema_migrations'
 )
 SELECT relation, 'storage' AS part, iif(wr, 'WITHOUT ROWID', 'rows') AS definition FROM relations
 UNION ALL
 SELECT r.relation, 'column ' || c.name,
     upper(c.type) || iif(c.\"notnull\", ' NOT NULL', '') || coalesce(' DEFAULT ' || c.dflt_value, '')
-FROM relations AS r, pragma_table_xinfo(r.name) AS c
+FROM relations AS r, pragma_table_xinfo(r.name) AS c WHERE r.type <> 'view'
 UNION ALL
 SELECT r.relation, 'primary key', '(' || group_concat(c.name, ', ' ORDER BY c.pk) || ')'
 FROM relations AS r, pragma_table_xinfo(r.name) AS c WHERE c.pk > 0 GROUP BY r.relation
@@ -76,6 +77,7 @@ JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdro
 JOIN pg_type AS t ON t.oid = a.atttypid
 LEFT JOIN pg_collation AS c ON c.oid = a.attcollation AND a.attcollation <> t.typcollation
 LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE r.relkind NOT IN ('v', 'm')
 UNION ALL
 SELECT r.relation, CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique key ' ELSE 'foreign key ' END
     || CASE WHEN k.contype = 'p' THEN '' ELSE (

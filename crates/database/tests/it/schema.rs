@@ -164,8 +164,12 @@ fn effective_access_is_grant_or_wildcard_without_exclusion(db: TestDatabase) {
         .execute(&mut conn)
         .unwrap();
 
-    let effective: BTreeSet<(i64, i64)> =
-        schema::effective_tool_access::table.load(&mut conn).unwrap().into_iter().collect();
+    let effective: BTreeSet<(i64, i64)> = schema::effective_tool_access::table
+        .select((schema::effective_tool_access::user_id, schema::effective_tool_access::tool_id))
+        .load(&mut conn)
+        .unwrap()
+        .into_iter()
+        .collect();
     let expected = [(granted, by_grant), (granted, by_wildcard), (plain, by_wildcard)];
     assert_eq!(effective, BTreeSet::from(expected));
 }

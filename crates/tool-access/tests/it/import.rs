@@ -516,8 +516,7 @@ fn a_first_import_of_many_users_and_tools_is_exact_and_in_the_history(db: TestDa
         tool_access::table.select(tool_access::origin).distinct().load(&mut conn).unwrap();
     assert_eq!(origins, ["import"]);
     let key = (tool_access::user_id, tool_access::tool_id);
-    let facts: Vec<(i64, i64)> =
-        tool_access::table.order(key).select(key).load(&mut conn).unwrap();
+    let facts: Vec<(i64, i64)> = tool_access::table.order(key).select(key).load(&mut conn).unwrap();
     let key = (tool_access_event::user_id, tool_access_event::tool_id);
     let events: Vec<(i64, i64)> = tool_access_event::table
         .filter(tool_access_event::change.eq("grant"))
