@@ -21,7 +21,6 @@ use omnitool_database::{
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_registry::Definitions;
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
 
 use crate::{
     account, admin, asset,
@@ -35,6 +34,7 @@ use crate::{
     page::Login,
     session::{self, Viewer},
     token::Token,
+    viewers::Viewers,
     workers::Workers,
 };
 
@@ -103,12 +103,13 @@ pub struct App(Arc<Inner>);
 struct Inner {
     settings: Settings,
     pool: Pool,
-    /// One permit per connection, so that waiting for one occupies no thread.
-    connections: Arc<Semaphore>,
+    /// As many as there are connections.
+    database: Workers,
     hasher: Workers,
     /// For what takes much memory.
     heavy: Workers,
     attempts: Attempts,
+    viewers: Viewers,
     metrics: Metrics,
 }
 
@@ -137,10 +138,11 @@ impl App {
         Self(Arc::new(Inner {
             settings,
             pool,
-            connections: Arc::new(Semaphore::new(CONNECTIONS as usize)),
+            database: Workers::new("database", CONNECTIONS as usize),
             hasher: Workers::new("hasher", cores),
             heavy: Workers::new("heavy", 1),
             attempts: Attempts::default(),
+            viewers: Viewers::default(),
             metrics: Metrics::default(),
         }))
     }
@@ -157,13 +159,17 @@ impl App {
         &self.0.attempts
     }
 
+    pub(crate) fn viewers(&self) -> &Viewers {
+        &self.0.viewers
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
     /// How many connections to the database are in use.
     pub(crate) fn busy_connections(&self) -> usize {
-        CONNECTIONS as usize - self.0.connections.available_permits()
+        self.0.database.busy()
     }
 
     /// Runs `body` with a connection, on a thread that may block.
@@ -171,14 +177,17 @@ impl App {
         &self,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, PageError> + Send + 'static,
     ) -> Result<T, PageError> {
-        let permit = Arc::clone(&self.0.connections).acquire_owned().await?;
         let app = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+        let work = move || {
             let mut conn = app.0.pool.get()?;
             body(&mut conn)
-        })
-        .await?
+        };
+        self.0.database.run(work).await?
+    }
+
+    /// Ends when no query is under way any more.
+    pub(crate) async fn queries_finished(&self) {
+        self.0.database.finished().await;
     }
 
     /// Runs `body` with a connection and whoever is logged in, if anybody is.

@@ -48,11 +48,11 @@ pub(crate) struct Links {
 }
 
 /// The addresses under which pages link the assets; a new content has a new one.
-pub(crate) fn links() -> Links {
+pub(crate) static LINKS: LazyLock<Links> = LazyLock::new(|| {
     let [style, script, icon] =
         [0, 1, 2].map(|at| format!("/static/{}?v={}", ASSETS[at].name, VERSIONS[at]));
     Links { style, script, icon }
-}
+});
 
 pub(crate) async fn asset(
     Path(name): Path<String>,

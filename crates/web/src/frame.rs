@@ -2,8 +2,13 @@
 
 use std::{
     future::{Future as _, poll_fn},
+    hash::{BuildHasher as _, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::{Duration, Instant},
 };
@@ -11,7 +16,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
@@ -31,15 +36,24 @@ pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(15);
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const SECURITY_HEADERS: [(&str, &str); 7] = [
-    ("content-security-policy", CONTENT_SECURITY_POLICY),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("referrer-policy", "same-origin"),
-    ("x-content-type-options", "nosniff"),
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ),
+    (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     // For browsers that do not know `frame-ancestors`.
-    ("x-frame-options", "DENY"),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
 ];
 
 pub(crate) async fn frame(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -100,10 +114,11 @@ fn request_id(app: &App, headers: &HeaderMap) -> String {
     match given.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(plain)) {
         Some(id) => id.to_owned(),
         None => {
-            let mut bytes = [0; 8];
-            // It only tells requests apart; without randomness they are told apart by their times.
-            let _ = getrandom::fill(&mut bytes);
-            token::hex(&bytes)
+            // It only tells requests apart, also those of several processes: a keyed hash of their number does.
+            static REQUESTS: AtomicU64 = AtomicU64::new(0);
+            static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+            let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
+            token::hex(&KEY.hash_one(number).to_be_bytes())
         }
     }
 }
@@ -140,7 +155,7 @@ fn add_error_page(app: &App, response: &mut Response, id: &str) {
 
 fn add_headers(headers: &mut HeaderMap, scheme: Scheme, id: &str) {
     for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.insert(name, value);
     }
     if scheme == Scheme::Https {
         let year = HeaderValue::from_static("max-age=31536000");

@@ -155,17 +155,17 @@ pub(crate) async fn dashboard(
     uri: Uri,
     query: Result<Form<DashboardQuery>, FormRejection>,
 ) -> Result<Markup, PageError> {
-    let here = here(&uri);
-    let (viewer, tools) = app
-        .with_visitor(&visit, |conn, viewer| {
-            let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
-            let tools = access::tools_for(conn, viewer.id)?;
-            Ok((viewer, tools))
-        })
-        .await?;
+    let Some(token) = visit.session else { return Err(PageError::LoginNeeded(here(&uri))) };
     let query = query.map_or_else(|_| String::new(), |Form(query)| query.q);
-    let login = login(&visit, Some(viewer));
-    Ok(page::dashboard(app.settings(), login.as_ref(), &tools, &query))
+    let same = app.clone();
+    // The page is made by the thread that has read the rows: giving their memory back from another one takes longer.
+    app.database(move |conn| {
+        let found = session::find_dashboard(conn, &token, same.viewers())?;
+        let (viewer, tools) = found.ok_or_else(|| PageError::LoginNeeded(here(&uri)))?;
+        let login = Login { viewer, form_token: token.form_token() };
+        Ok(page::dashboard(same.settings(), Some(&login), &tools, &query))
+    })
+    .await
 }
 
 /// Tools of `data/tools.toml` that are pages of the app itself. Access to the tool is asked first; the page then asks

@@ -24,6 +24,7 @@ mod store;
 mod token;
 mod user;
 mod user_change;
+mod viewers;
 mod workers;
 
 pub use app::{App, Front, Settings};

@@ -17,11 +17,14 @@ use axum::http::StatusCode;
 use chrono::NaiveDateTime;
 use maud::{DOCTYPE, Markup, html};
 use omnitool_environment::EnvironmentName;
-use omnitool_tool_access::Tool;
 
 use crate::{
-    app::Settings, asset, error::Explanation, form::Destination, session::Viewer,
-    store::tool::ToolRow,
+    app::Settings,
+    asset,
+    error::Explanation,
+    form::Destination,
+    session::Viewer,
+    store::{dashboard::EntryRow, tool::ToolRow},
 };
 
 /// Whoever is logged in, with what a page needs for the way out.
@@ -102,10 +105,10 @@ pub(crate) fn login(
 pub(crate) fn dashboard(
     settings: &Settings,
     login: Option<&Login>,
-    tools: &[Tool],
+    tools: &[EntryRow],
     query: &str,
 ) -> Markup {
-    let shown: Vec<&Tool> = tools.iter().filter(|tool| matches(tool, query)).collect();
+    let shown: Vec<&EntryRow> = tools.iter().filter(|tool| matches(tool, query)).collect();
     let body = html! {
         h1 { "Your tools" }
         @if tools.is_empty() {
@@ -230,7 +233,7 @@ const ADMIN_PAGES: [(&str, &str); 5] = [
 ];
 
 fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup) -> Markup {
-    let links = asset::links();
+    let links = &*asset::LINKS;
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -281,7 +284,7 @@ fn layout(settings: &Settings, title: &str, login: Option<&Login>, body: &Markup
     }
 }
 
-fn matches(tool: &Tool, query: &str) -> bool {
+fn matches(tool: &EntryRow, query: &str) -> bool {
     if query.trim().is_empty() {
         return true;
     }
@@ -308,9 +311,9 @@ fn minutes(wait: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn tool_named(name: &str, description: &str) -> Tool {
+    fn tool_named(name: &str, description: &str) -> EntryRow {
         let (name, description) = (name.to_owned(), description.to_owned());
-        Tool { id: 1, name, description, route: "/x".to_owned() }
+        EntryRow { name, description, route: "/x".to_owned() }
     }
 
     #[test]

@@ -96,6 +96,8 @@ impl Server {
         if time::timeout(DRAIN_LIMIT, connections.shutdown()).await.is_err() {
             tracing::warn!("some requests were not answered in {} s", DRAIN_LIMIT.as_secs());
         }
+        // A change of somebody who is gone may be about to be committed.
+        let _ = time::timeout(BLOCKING_LIMIT, app.queries_finished()).await;
     }
 }
 

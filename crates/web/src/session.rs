@@ -4,8 +4,9 @@ use chrono::{NaiveDateTime, TimeDelta, Utc};
 use omnitool_database::{AnyConnection, write_transaction};
 
 use crate::{
-    store::{self, NewSessionRow, ViewerRow},
+    store::{self, NewSessionRow, ViewerRow, dashboard::EntryRow},
     token::Token,
+    viewers::Viewers,
 };
 
 /// How long a session lasts, used or not: a working day and a bit.
@@ -19,10 +20,37 @@ pub(crate) struct Viewer {
     pub(crate) is_admin: bool,
 }
 
+impl From<ViewerRow> for Viewer {
+    fn from(ViewerRow { id, username, is_admin }: ViewerRow) -> Self {
+        Self { id, username, is_admin }
+    }
+}
+
 /// The active user who has the session with this token, unless it is over.
 pub(crate) fn find(conn: &mut AnyConnection, token: &Token) -> diesel::QueryResult<Option<Viewer>> {
-    let row = store::find_viewer(conn, &token.sha256(), Utc::now().naive_utc())?;
-    Ok(row.map(|ViewerRow { id, username, is_admin }| Viewer { id, username, is_admin }))
+    Ok(store::find_viewer(conn, &token.sha256(), Utc::now().naive_utc())?.map(Viewer::from))
+}
+
+/// [`find`], with the tools that the user may use, by name. One question where `viewers` has guessed right.
+pub(crate) fn find_dashboard(
+    conn: &mut AnyConnection,
+    token: &Token,
+    viewers: &Viewers,
+) -> diesel::QueryResult<Option<(Viewer, Vec<EntryRow>)>> {
+    let (token_sha256, now) = (token.sha256(), Utc::now().naive_utc());
+    if let Some(viewer) = viewers.guess(&token_sha256) {
+        let entries = store::dashboard::list_entries_if(conn, &token_sha256, now, &viewer)?;
+        // Where there is nothing, the user may have no tools, or no longer be who it was.
+        if !entries.is_empty() {
+            return Ok(Some((viewer, entries)));
+        }
+    }
+    let Some(viewer) = store::find_viewer(conn, &token_sha256, now)?.map(Viewer::from) else {
+        return Ok(None);
+    };
+    let entries = store::dashboard::list_entries(conn, viewer.id)?;
+    viewers.remember(token_sha256, viewer.clone());
+    Ok(Some((viewer, entries)))
 }
 
 /// Opens a session under `token`, closes the one that the browser had before, and forgets those that are over.

@@ -11,6 +11,7 @@ use omnitool_database::{
     schema::{user_session, users},
 };
 
+pub(crate) mod dashboard;
 pub(crate) mod fact;
 pub(crate) mod history;
 pub(crate) mod tool;

@@ -1,46 +1,50 @@
-//! Threads for work that takes a core or much memory.
+//! Threads that may block: for queries, and for work that takes a core or much memory.
 //!
-//! A hash takes a core for tens of milliseconds, and 19 MiB; a comparison with an export as much. Few threads do it, so that
-//! the other cores are there for everything else; and always the same ones, since the system's allocator keeps for each
-//! thread what it ever allocated.
+//! Few hash passwords or compare with an export, so that the other cores are there for everything else; and always the same
+//! ones, since an allocator keeps for each thread what it ever allocated. Tokio's own threads for such work share one lock
+//! with all who hand something over, and take longer for that than most queries: here each has its own queue.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Sender},
+    },
     thread,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::PageError;
-
-/// How many jobs wait in the queue; who comes later waits before it. Waiting occupies no thread.
-const WAITING: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads, which end with this value.
 pub(crate) struct Workers {
-    jobs: mpsc::Sender<Job>,
+    /// The queues of the threads that have nothing to do. The last one is the next, since it is the one that a core knows.
+    idle: Arc<Mutex<Vec<Sender<Job>>>>,
+    /// A permit for each of them, so that whoever waits for one occupies no thread, and may give up.
+    permits: Arc<Semaphore>,
+    threads: usize,
 }
 
 impl Workers {
     pub(crate) fn new(name: &str, threads: usize) -> Self {
-        let (jobs, queue) = mpsc::channel::<Job>(WAITING);
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..threads {
-            let queue = Arc::clone(&queue);
-            let work = move || {
-                while let Some(job) = next(&queue) {
-                    // Whoever waits for the answer learns that there is none; the thread lives on.
-                    let _ = catch_unwind(AssertUnwindSafe(job));
+        let idle = (0..threads).filter_map(|_| {
+            let (jobs, queue) = mpsc::channel::<Job>();
+            let work = move || queue.into_iter().for_each(|job| job());
+            match thread::Builder::new().name(name.to_owned()).spawn(work) {
+                Ok(_) => Some(jobs),
+                Err(error) => {
+                    tracing::error!("cannot start the thread {name}: {error}");
+                    None
                 }
-            };
-            if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(work) {
-                tracing::error!("cannot start the thread {name}: {error}");
             }
-        }
-        Self { jobs }
+        });
+        let idle: Vec<_> = idle.collect();
+        let threads = idle.len();
+        let permits = Arc::new(Semaphore::new(threads));
+        Self { idle: Arc::new(Mutex::new(idle)), permits, threads }
     }
 
     /// Runs `body` when its turn has come, unless nobody waits for it any more.
@@ -48,20 +52,39 @@ impl Workers {
         &self,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PageError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await?;
+        let jobs = lock(&self.idle).pop().ok_or(PageError::Worker)?;
+        let (idle, same) = (Arc::clone(&self.idle), jobs.clone());
         let (answer, result) = oneshot::channel();
         let job = move || {
-            if !answer.is_closed() {
-                // The visitor may go away meanwhile.
-                let _ = answer.send(body());
+            // The visitor may go away meanwhile.
+            let done = (!answer.is_closed()).then(|| catch_unwind(AssertUnwindSafe(body)));
+            lock(&idle).push(same);
+            drop(permit);
+            // After a panic, whoever waits learns that there is no answer; the thread lives on.
+            if let Some(Ok(done)) = done {
+                let _ = answer.send(done);
             }
         };
-        self.jobs.send(Box::new(job)).await.map_err(|_| PageError::Worker)?;
+        jobs.send(Box::new(job)).map_err(|_| PageError::Worker)?;
         result.await.map_err(|_| PageError::Worker)
+    }
+
+    /// How many threads have something to do.
+    pub(crate) fn busy(&self) -> usize {
+        self.threads - self.permits.available_permits()
+    }
+
+    /// Ends when no thread has anything to do.
+    pub(crate) async fn finished(&self) {
+        let all = u32::try_from(self.threads).unwrap_or(u32::MAX);
+        // It is never closed.
+        let _ = self.permits.acquire_many(all).await;
     }
 }
 
-fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+fn lock(idle: &Mutex<Vec<Sender<Job>>>) -> std::sync::MutexGuard<'_, Vec<Sender<Job>>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use axum::http::StatusCode;
 use chrono::NaiveDateTime;
 use omnitool_environment::EnvironmentName;
-use omnitool_tool_access::{Change, Explanation, FactSource, Reason, Tool};
+use omnitool_tool_access::{Change, Explanation, FactSource, Reason};
 
 use super::{
     Login, LoginProblem, Notice, account, change, dashboard, deployment, error, history, home,
@@ -19,6 +19,7 @@ use crate::{
     form::{Destination, NewUserForm},
     session::Viewer,
     store::{
+        dashboard::EntryRow,
         history::{NamedEventRow, RunRow},
         tool::{ExclusionRow, ToolRow},
         user::{EventRow, Filter, UserRow},
@@ -37,12 +38,8 @@ pub(crate) fn samples(settings: &Settings) -> Vec<(&'static str, String)> {
         form_token: hostile.clone(),
     };
     let somebody = Some(&sample);
-    let tools = [Tool {
-        id: 1,
-        name: hostile.clone(),
-        description: hostile.clone(),
-        route: hostile.clone(),
-    }];
+    let tools =
+        [EntryRow { name: hostile.clone(), description: hostile.clone(), route: hostile.clone() }];
     let failed = StatusCode::INTERNAL_SERVER_ERROR;
     let next = Destination::default();
     let wrong = LoginProblem::Wrong;

@@ -1,5 +1,5 @@
 use diesel::prelude::*;
-use omnitool_database::schema::tools;
+use omnitool_database::schema::{tools, users};
 use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
 use omnitool_tool_registry::RESERVED_ROUTES;
 
@@ -57,8 +57,55 @@ fn a_tools_page_is_there_for_its_users_only(db: TestDatabase) {
     assert_eq!(alice.post("/invoice_generator", &[]).status, 405);
 }
 
+/// The app remembers whom a session belonged to, and must not believe it.
+fn what_changes_shows_in_the_next_dashboard(db: TestDatabase) {
+    scenario(&db);
+    let app = Running::start(&db);
+    let browser = app.log_in("alice");
+    let page = || browser.get("/dashboard");
+    let mut conn = db.connection();
+    let mut change = |statement: &str| {
+        diesel::sql_query(statement).execute(&mut conn).unwrap();
+    };
+    let alice = users::table.filter(users::username.eq("alice"));
+    let alice: i64 = alice.select(users::id).first(&mut db.connection()).unwrap();
+    assert!(page().body.contains("2 tools"));
+    assert!(page().body.contains("2 tools"));
+
+    change(&format!("UPDATE users SET is_admin = true WHERE id = {alice}"));
+    assert!(page().body.contains("alice (admin)"));
+    change(&format!("UPDATE users SET is_admin = false WHERE id = {alice}"));
+    assert!(!page().body.contains("(admin)"));
+    change(&format!("UPDATE users SET username = 'alice b' WHERE id = {alice}"));
+    assert!(page().body.contains("alice b"));
+
+    change(
+        "UPDATE tools SET name = 'Bills', description = 'Write bills' WHERE name = 'Invoice Generator'",
+    );
+    let body = page().body;
+    assert!(body.contains("Bills") && body.contains("Write bills"), "{body}");
+    change(&format!(
+        "INSERT INTO tool_access_exclusion (user_id, tool_id, origin) \
+         SELECT {alice}, id, 'admin' FROM tools WHERE name = 'Bills'"
+    ));
+    let body = page().body;
+    assert!(body.contains("1 tool<") && !body.contains("Bills"), "{body}");
+    change("DELETE FROM tool_access");
+    assert!(page().body.contains("You have no tools yet"));
+    change("DELETE FROM tool_access_exclusion");
+    assert!(page().body.contains("Bills"));
+
+    change(&format!("UPDATE users SET is_active = false WHERE id = {alice}"));
+    assert_eq!(page().location(), Some("/login?next=/dashboard"));
+    change(&format!("UPDATE users SET is_active = true WHERE id = {alice}"));
+    assert!(page().body.contains("Bills"));
+    change("UPDATE user_session SET expires_at = '2000-01-01 00:00:00'");
+    assert_eq!(page().location(), Some("/login?next=/dashboard"));
+}
+
 on_both_databases!(
     everyone_sees_the_tools_that_they_may_use_and_no_others,
+    what_changes_shows_in_the_next_dashboard,
     a_tools_page_is_there_for_its_users_only,
 );
 
