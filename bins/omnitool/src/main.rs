@@ -1,5 +1,8 @@
 //! The app, and what its operators need around it.
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod check;
 mod create_user;
 mod deployments;
