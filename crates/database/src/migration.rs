@@ -26,7 +26,7 @@ use diesel::{
 };
 
 pub use self::{
-    drift::{CompareSchemaError, Difference, describe, drift},
+    drift::{CompareSchemaError, Difference, describe, drift, postgres_views},
     ledger::LedgerRow,
     lock::LOCK_KEY,
     reversal::{Loss, PlanReversalError, Reversal},

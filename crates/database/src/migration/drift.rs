@@ -1,6 +1,6 @@
 //! Whether a database's schema is what the migrations make.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use diesel::{Connection as _, SqliteConnection};
 
@@ -85,6 +85,17 @@ pub fn drift(conn: &mut AnyConnection) -> Result<Vec<Difference>, CompareSchemaE
 /// Fails where the schema cannot be read.
 pub fn describe(conn: &mut AnyConnection) -> diesel::QueryResult<String> {
     Ok(Description::read(conn)?.to_string())
+}
+
+/// The views that this build's migrations make on PostgreSQL, by name, each with its query.
+#[must_use]
+pub fn postgres_views() -> Vec<(String, String)> {
+    let relations = Description::parse(POSTGRES).relations.into_iter();
+    let view = |(relation, mut parts): (String, BTreeMap<String, String>)| {
+        let name = relation.strip_prefix("view ")?.to_owned();
+        Some((name, parts.remove("definition")?))
+    };
+    relations.filter_map(view).collect()
 }
 
 /// A database in memory with the schema that `migrations` make.

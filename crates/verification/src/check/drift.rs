@@ -1,6 +1,9 @@
 //! Check 2, second half: the live schema is what the migrations make.
 
-use omnitool_database::{Dialect, migration::Difference};
+use omnitool_database::{
+    Dialect,
+    migration::{self, Difference},
+};
 
 use super::{Context, quoted, shell_word};
 use crate::{Finding, report::quantity};
@@ -15,6 +18,10 @@ const KINDS: [&str; 3] = ["table", "view", "materialized view"];
 enum Remedy {
     /// SQL that makes it as the migrations do, and loses nothing.
     Sql(String),
+    /// The same for a view.
+    View(String),
+    /// The same for the type of this column, which PostgreSQL does not change while a view reads it.
+    Type(String, String),
     /// SQL that removes what no migration makes, with what is in it.
     Removal(String),
     /// It is only in a backup, or no statement changes it in place.
@@ -30,15 +37,30 @@ pub(super) fn findings(
 ) -> Vec<Finding> {
     let (mut repaired, mut removed, mut restored) =
         (Group::default(), Group::default(), Group::default());
+    let (mut views, mut retyped) = (Vec::new(), Vec::new());
     for difference in differences {
         let row = describe(difference);
         match remedy(difference, dialect) {
             Remedy::Sql(sql) => repaired.add(row, sql),
+            Remedy::View(sql) => {
+                repaired.rows.push(row);
+                views.push(sql);
+            }
+            Remedy::Type(sql, column) => {
+                repaired.add(row, sql);
+                retyped.push(column);
+            }
             Remedy::Removal(sql) => removed.add(row, sql),
             Remedy::Restore => restored.add(row, String::new()),
             Remedy::Covered => repaired.rows.push(row),
         }
     }
+    let readers = readers(&retyped);
+    repaired.sql = if readers.is_empty() {
+        [repaired.sql, views].concat()
+    } else {
+        without(&readers, repaired.sql)
+    };
     let mut findings = Vec::new();
     if !repaired.rows.is_empty() {
         let command = shell(dialect, &repaired.sql, context);
@@ -80,6 +102,25 @@ impl Group {
     }
 }
 
+/// The views that read one of these columns, if any; then all that there are, since one of them may be among the
+/// differences itself.
+fn readers(columns: &[String]) -> Vec<(String, String)> {
+    let views = migration::postgres_views();
+    let reads = |(_, query): &(String, String)| columns.iter().any(|column| query.contains(column));
+    if views.iter().any(reads) { views } else { Vec::new() }
+}
+
+/// `sql` while there are no `views`, which it makes anew.
+fn without(views: &[(String, String)], sql: Vec<String>) -> Vec<String> {
+    let drop = views.iter().map(|(name, _)| format!("DROP VIEW IF EXISTS {}", identifier(name)));
+    let create = views.iter().map(|(name, query)| create_view(&identifier(name), query));
+    drop.chain(sql).chain(create).collect()
+}
+
+fn create_view(name: &str, query: &str) -> String {
+    format!("CREATE VIEW {name} AS {}", query.trim_end_matches(';'))
+}
+
 /// The command that runs `sql` in one transaction.
 fn shell(dialect: Dialect, sql: &[String], context: &Context) -> String {
     let sql = sql.join("; ");
@@ -107,18 +148,16 @@ fn remedy(difference: &Difference, dialect: Dialect) -> Remedy {
         ("view", "definition", Some(expected), Some(_)) if is_plain(expected) => {
             let create = match dialect {
                 Dialect::Sqlite => expected.clone(),
-                Dialect::Postgres => {
-                    format!("CREATE VIEW {table} AS {}", expected.trim_end_matches(';'))
-                }
+                Dialect::Postgres => create_view(&table, expected),
             };
-            Remedy::Sql(format!("DROP VIEW {table}; {create}"))
+            Remedy::View(format!("DROP VIEW {table}; {create}"))
         }
         ("view", _, _, Some(_)) => Remedy::Covered,
         ("table", "column", None, _) => {
             Remedy::Removal(format!("ALTER TABLE {table} DROP COLUMN {own}"))
         }
         ("table", "column", Some(expected), Some(found)) if dialect == Dialect::Postgres => {
-            change_column(&table, &own, expected, found).map_or(Remedy::Restore, Remedy::Sql)
+            change_column(&table, &own, expected, found).unwrap_or(Remedy::Restore)
         }
         ("table", "index", Some(expected), found) if is_plain(expected) => {
             let drop = found.as_ref().map_or_else(String::new, |_| format!("DROP INDEX {own}; "));
@@ -165,7 +204,7 @@ fn is_plain(sql: &str) -> bool {
 }
 
 /// Makes a PostgreSQL column that is `found` as it is `expected`; an identity is not made or removed.
-fn change_column(table: &str, column: &str, expected: &str, found: &str) -> Option<String> {
+fn change_column(table: &str, column: &str, expected: &str, found: &str) -> Option<Remedy> {
     let (wanted, is) = (Column::parse(expected), Column::parse(found));
     if wanted.has_identity || is.has_identity {
         return None;
@@ -185,7 +224,12 @@ fn change_column(table: &str, column: &str, expected: &str, found: &str) -> Opti
         let verb = if wanted.is_required { "SET" } else { "DROP" };
         actions.push(format!("{alter} {verb} NOT NULL"));
     }
-    Some(format!("ALTER TABLE {table} {}", actions.join(", ")))
+    let sql = format!("ALTER TABLE {table} {}", actions.join(", "));
+    Some(if wanted.kind == is.kind {
+        Remedy::Sql(sql)
+    } else {
+        Remedy::Type(sql, format!("{table}.{column}"))
+    })
 }
 
 /// A column as `drift` describes it: type with collation, nullability, identity, default.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use diesel::connection::SimpleConnection as _;
-use omnitool_database::Dialect;
+use omnitool_database::{Dialect, migration};
 use omnitool_testing::{TestDatabase, on_both_databases};
 use omnitool_verification::{Finding, Outcome};
 
@@ -108,6 +108,24 @@ fn differences_are_named_and_their_commands_repair_them(db: TestDatabase) {
         repair(&setup, finding);
     }
     assert_eq!(setup.verify().summary, "12 checks: 12 passed");
+}
+
+#[test]
+fn a_type_that_the_view_reads_is_repaired_without_the_view() {
+    let setup = Setup::clean(TestDatabase::migrated(Dialect::Postgres));
+    let (drop, forgetful) = WITHOUT_EXCLUSIONS.split_once("; ").unwrap();
+    let (name, query) = migration::postgres_views().remove(0);
+    let same = format!("CREATE VIEW {name} AS {query}");
+    // As somebody does who wants another type: without the view, which is made anew, as it was or not.
+    for create in [&*same, forgetful] {
+        let retype = "ALTER TABLE tools ALTER COLUMN route TYPE VARCHAR(50)";
+        setup.conn().batch_execute(&format!("{drop}; {retype}; {create}")).unwrap();
+        let report = setup.verify();
+        let findings = &report.checks[1].findings;
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        repair(&setup, &findings[0]);
+        assert_eq!(setup.verify().summary, "12 checks: 12 passed");
+    }
 }
 
 #[test]
