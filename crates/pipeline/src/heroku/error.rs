@@ -193,7 +193,9 @@ impl HerokuPlatformError {
                 Some("deploy to staging again, or leave out --promote to upload the artifact")
             }
             Self::Procfile => Some("commit a Procfile in the project's root, and deploy again"),
-            Self::Interrupted { .. } => Some("--resume finds it, and goes on from there"),
+            Self::Interrupted { .. } => Some(
+                "a deployment goes on from there with --resume, a rollback by the same command",
+            ),
             _ => None,
         }
     }
