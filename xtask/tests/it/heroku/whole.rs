@@ -187,7 +187,9 @@ fn the_schema_goes_back_in_a_dyno_after_it_was_said_what_is_lost() {
     diesel::sql_query("UPDATE users SET phone_number = '+49 170 5550123'")
         .execute(staging)
         .unwrap();
-    let applied = migration::status(staging).unwrap().applied.len();
+    let applied = migration::status(staging).unwrap().applied;
+    let phone = applied.iter().position(|version| version == "20261123000008").unwrap();
+    let (applied, count) = (applied.len(), (applied.len() - phone).to_string());
     let newest = ["rollback", "staging", "--platform", "heroku", "--schema", "--migrations"];
     let programs = world.project.root().join("programs");
     let programs = ["--programs", programs.to_str().unwrap()];
@@ -198,19 +200,20 @@ fn the_schema_goes_back_in_a_dyno_after_it_was_said_what_is_lost() {
     assert_eq!(too_many.status.code(), Some(1));
     assert!(stdout(&too_many).contains("--schema: not possible: error: "), "{}", stdout(&too_many));
 
-    let asked = revert("3", &[]);
+    let asked = revert(&count, &[]);
     assert_eq!(asked.status.code(), Some(1));
     let text = stdout(&asked);
-    assert!(text.contains("--schema: the newest 3 migrations are undone"), "{text}");
+    let undone = format!("--schema: the newest {count} migrations are undone");
+    assert!(text.contains(&undone), "{text}");
     assert!(text.contains("  Will be lost: ") && text.contains("phone"), "{text}");
     assert!(stderr(&asked).contains(r#"pass --confirm "ROLLBACK STAGING""#), "{}", stderr(&asked));
     assert_eq!(migration::status(staging).unwrap().applied.len(), applied);
 
     // The console breaks: the log knows how it ended.
     world.fault(FaultKind::DropConsole, "", "", 1);
-    let output = done(&revert("3", &["--confirm", "ROLLBACK STAGING"]));
-    assert!(output.contains("3 migrations"), "{output}");
-    assert_eq!(migration::status(staging).unwrap().applied.len(), applied - 3);
+    let output = done(&revert(&count, &["--confirm", "ROLLBACK STAGING"]));
+    assert!(output.contains(&format!("{count} migrations")), "{output}");
+    assert_eq!(migration::status(staging).unwrap().applied.len(), phone);
 }
 
 #[test]
