@@ -39,7 +39,7 @@ pub(crate) fn find_dashboard(
 ) -> diesel::QueryResult<Option<(Viewer, Vec<EntryRow>)>> {
     let (token_sha256, now) = (token.sha256(), Utc::now().naive_utc());
     if let Some(viewer) = viewers.guess(&token_sha256) {
-        let entries = store::dashboard::list_entries_if(conn, &token_sha256, now, &viewer)?;
+        let entries = store::dashboard::list_entries(conn, &token_sha256, now, &viewer)?;
         // Where there is nothing, the user may have no tools, or no longer be who it was.
         if !entries.is_empty() {
             return Ok(Some((viewer, entries)));
@@ -48,7 +48,7 @@ pub(crate) fn find_dashboard(
     let Some(viewer) = store::find_viewer(conn, &token_sha256, now)?.map(Viewer::from) else {
         return Ok(None);
     };
-    let entries = store::dashboard::list_entries(conn, viewer.id)?;
+    let entries = store::dashboard::list_entries(conn, &token_sha256, now, &viewer)?;
     viewers.remember(token_sha256, viewer.clone());
     Ok(Some((viewer, entries)))
 }

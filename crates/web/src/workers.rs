@@ -116,4 +116,28 @@ mod tests {
         }
         assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
     }
+
+    #[tokio::test]
+    async fn what_somebody_who_is_gone_has_begun_is_waited_for() {
+        let workers = Arc::new(Workers::new("test", 2));
+        let (begun, (go_on, end)) = (Arc::new(AtomicUsize::new(0)), mpsc::channel::<()>());
+        let (begin, same) = (Arc::clone(&begun), Arc::clone(&workers));
+        let visitor = tokio::spawn(async move {
+            let body = move || {
+                begin.fetch_add(1, Ordering::SeqCst);
+                let _ = end.recv();
+                begin.fetch_add(1, Ordering::SeqCst);
+            };
+            same.run(body).await
+        });
+        while begun.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        visitor.abort();
+        assert!(visitor.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(workers.busy(), 1);
+        drop(go_on);
+        workers.finished().await;
+        assert_eq!((begun.load(Ordering::SeqCst), workers.busy()), (2, 0));
+    }
 }

@@ -17,18 +17,9 @@ pub(crate) struct EntryRow {
     pub(crate) route: String,
 }
 
-/// The tools that a user may use, by name.
-pub(crate) fn list_entries(conn: &mut AnyConnection, user_id: i64) -> QueryResult<Vec<EntryRow>> {
-    let query = effective_tool_access::table
-        .filter(effective_tool_access::user_id.eq(user_id))
-        .select(columns());
-    // On the connection itself: asking each value of each row for its system costs more than reading it.
-    Ok(sorted(on!(conn, c => query.load(c))?))
-}
-
-/// The same, if this viewer is the active user whose session has this hash and is not over: nothing where that is another,
-/// or nobody, or where the viewer has got another name or role since.
-pub(crate) fn list_entries_if(
+/// The tools that this viewer may use, by name, if the viewer is the active user whose session has this hash and is not
+/// over: nothing where that is another, or nobody, or where the viewer has got another name or role since.
+pub(crate) fn list_entries(
     conn: &mut AnyConnection,
     token_sha256: &str,
     now: NaiveDateTime,
@@ -45,21 +36,14 @@ pub(crate) fn list_entries_if(
     // The view has nobody who is not active.
     let query = effective_tool_access::table
         .filter(effective_tool_access::user_id.nullable().eq(user_id.single_value()))
-        .select(columns());
-    Ok(sorted(on!(conn, c => query.load(c))?))
-}
-
-#[diesel::dsl::auto_type]
-fn columns() -> _ {
-    (
-        effective_tool_access::tool_name,
-        effective_tool_access::tool_description,
-        effective_tool_access::tool_route,
-    )
-}
-
-/// A few names are sorted sooner here than by a database.
-fn sorted(mut entries: Vec<EntryRow>) -> Vec<EntryRow> {
+        .select((
+            effective_tool_access::tool_name,
+            effective_tool_access::tool_description,
+            effective_tool_access::tool_route,
+        ));
+    // On the connection itself: asking each value of each row for its system costs more than reading it.
+    let mut entries: Vec<EntryRow> = on!(conn, c => query.load(c))?;
+    // A few names are sorted sooner here than by a database.
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    entries
+    Ok(entries)
 }
