@@ -26,9 +26,9 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, response::Html, routing::get};
-use diesel::prelude::*;
+use diesel::{connection::SimpleConnection as _, prelude::*};
 use omnitool_database::{
-    Mode, on, open, pool,
+    AnyConnection, Mode, on, open, pool,
     schema::{tool_access, tools, users},
 };
 use omnitool_environment::DatabaseUrl;
@@ -36,7 +36,7 @@ use omnitool_testing::{bench::peak_memory, fixture};
 use omnitool_tool_access::{Author, grant_everyone, tools_for_by_name};
 
 /// What is measured is taken from so many rounds; the medians count.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Connections that ask at the same time.
 const CONNECTIONS: &str = "8";
 
@@ -153,7 +153,9 @@ impl Bench {
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), password.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
         open_half_of_the_tools(url);
+        exclude_each_from_some(url);
         let granted = grant_the_same(url);
+        settle(url);
 
         let mut serve = self.command("omnitool", url);
         serve.args(["serve", "--env", "local", "--listen", "127.0.0.1:0"]);
@@ -213,6 +215,25 @@ fn open_half_of_the_tools(url: &str) {
     let ids: Vec<i64> = tools::table.select(tools::id).load(&mut conn).unwrap();
     for id in ids.iter().step_by(2) {
         let _ = grant_everyone(&mut conn, *id, &Author::admin("bench")).unwrap();
+    }
+}
+
+/// Each user is excluded from a few tools, some of which all others may use.
+fn exclude_each_from_some(url: &str) {
+    let mut conn = open(&url.parse().unwrap(), Mode::Write).unwrap();
+    let exclude = "INSERT INTO tool_access_exclusion (user_id, tool_id, origin) \
+                   SELECT users.id, tools.id, 'admin' FROM users CROSS JOIN tools \
+                   WHERE (users.id + tools.id) % 25 = 0 AND NOT EXISTS ( \
+                       SELECT 1 FROM tool_access \
+                       WHERE tool_access.user_id = users.id AND tool_access.tool_id = tools.id)";
+    conn.batch_execute(exclude).unwrap();
+}
+
+/// Leaves the database as it is some time after so many changes, so that PostgreSQL does not tidy up while it is measured.
+fn settle(url: &str) {
+    match &mut open(&url.parse().unwrap(), Mode::Write).unwrap() {
+        AnyConnection::Sqlite(conn) => conn.batch_execute("ANALYZE").unwrap(),
+        AnyConnection::Postgres(conn) => conn.batch_execute("VACUUM ANALYZE").unwrap(),
     }
 }
 
