@@ -68,6 +68,15 @@ pub enum ParseDatabaseUrlError {
         /// What the URL parser says; it never quotes the URL.
         reason: String,
     },
+    /// A character has another meaning to libpq than to the URL standard, or none: libpq would take a part of the password for
+    /// the host, or print it.
+    #[error(
+        "the PostgreSQL URL has {found}: write what belongs to a user's name, a password or a parameter percent-encoded (`@` is `%40`, `%` is `%25`, `#` is `%23`, `&` is `%26`, `=` is `%3D`)"
+    )]
+    NotEncoded {
+        /// What it is, without the text around it.
+        found: &'static str,
+    },
     /// The URL names no host, so where the traffic goes would depend on the environment.
     #[error(
         "the PostgreSQL URL names no host; write `postgres://user@HOST/name`, or `postgres:///name?host=/folder` for a unix socket"
@@ -123,6 +132,9 @@ impl DatabaseUrl {
     }
 
     fn parse_postgres(text: &str) -> Result<Self, ParseDatabaseUrlError> {
+        if let Some(found) = not_encoded(text) {
+            return Err(ParseDatabaseUrlError::NotEncoded { found });
+        }
         let mut url = Url::parse(text)
             .map_err(|error| ParseDatabaseUrlError::Malformed { reason: error.to_string() })?;
         let mut hosts: Vec<String> = Vec::new();
@@ -151,18 +163,50 @@ impl DatabaseUrl {
     }
 }
 
+/// What in a PostgreSQL URL the URL standard and libpq read differently, or what libpq refuses by quoting it. libpq ends the
+/// user's name and password at the first `@` before a `/`, the standard at the last one before a `/`, `?` or `#`.
+fn not_encoded(text: &str) -> Option<&'static str> {
+    if text.contains('#') {
+        return Some("a `#`");
+    }
+    let is_escape = |rest: &str| {
+        rest.get(..2)
+            .is_some_and(|code| code != "00" && code.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    if text.split('%').skip(1).any(|rest| !is_escape(rest)) {
+        return Some("a `%` that encodes no character");
+    }
+    let (_, rest) = text.split_once("://")?;
+    let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = base.split_once('/').map_or((base, None), |(a, p)| (a, Some(p)));
+    let ends_early = path.is_none() && query.contains('@');
+    if authority.matches('@').count() > 1
+        || path.is_some_and(|path| path.contains('@'))
+        || ends_early
+    {
+        return Some("an `@` that may be a part of the password");
+    }
+    let is_pair = |pair: &str| pair.matches('=').count() == 1;
+    (!query.is_empty() && !query.split('&').all(is_pair))
+        .then_some("a parameter that is not of the form `name=value`")
+}
+
+/// Whether a parameter's value is not for everybody's eyes. libpq knows them in lower case only, and people may not.
+fn is_secret(parameter: &str) -> bool {
+    parameter.to_ascii_lowercase().contains("password")
+}
+
 /// Replaces every password in `url`, wherever libpq accepts one.
 fn redact(url: &mut Url) -> String {
     if url.password().is_some() {
         // Fails only for URLs without an authority, which have no password either.
         let _ = url.set_password(Some("***"));
     }
-    let secret_parameters = ["password", "sslpassword"];
-    if url.query_pairs().any(|(key, _)| secret_parameters.contains(&&*key)) {
+    if url.query_pairs().any(|(key, _)| is_secret(&key)) {
         let pairs: Vec<(String, String)> = url
             .query_pairs()
             .map(|(key, value)| {
-                let shown = if secret_parameters.contains(&&*key) { "***" } else { &*value };
+                let shown = if is_secret(&key) { "***" } else { &*value };
                 (key.clone().into_owned(), shown.to_owned())
             })
             .collect();
@@ -263,6 +307,8 @@ mod tests {
             "postgres://u@db.example.com/app?password=hunter2&sslmode=require",
             "postgresql:///app?host=/run&user=u&password=hunter2",
             "postgres://u@db.example.com/app?sslkey=k&sslpassword=hunter2",
+            "postgres://u@db.example.com/app?PASSWORD=hunter2",
+            "postgres://u@db.example.com/app?p%61ssword=hunter2",
         ] {
             let url = parse(text);
             assert!(!format!("{url} {url:?}").contains("hunter2"), "{url}");
@@ -276,6 +322,30 @@ mod tests {
             let error = text.parse::<DatabaseUrl>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_libpq_reads_otherwise_is_refused_without_a_quote() {
+        for text in [
+            "postgres://u:100%hunter2@127.0.0.1/d",
+            "postgres://u:hunter2%00@127.0.0.1/d",
+            "postgres://u:hunter2%4@127.0.0.1/d",
+            "postgres://u:hunter2%",
+            "postgres://u:x@hunter2@127.0.0.1/d",
+            "postgres://u:x@192.0.2.1:5432,q@127.0.0.1/d",
+            "postgres://u:1/hunter2@127.0.0.1/d",
+            "postgres://u:1?hunter2@127.0.0.1/d",
+            "postgres://127.0.0.1?application_name=hunter2@192.0.2.1",
+            "postgres://u:1#hunter2@192.0.2.1/d",
+            "postgres://u@127.0.0.1/d?password=x&hunter2",
+            "postgres://u@127.0.0.1/d?password=hunter2=",
+        ] {
+            let error = text.parse::<DatabaseUrl>().unwrap_err();
+            assert!(matches!(error, ParseDatabaseUrlError::NotEncoded { .. }), "{text}: {error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        let encoded = "postgres://u:%40%25%23%2F@127.0.0.1/d%40e?host=@abstract&options=-c%20a%3Db";
+        assert!(!parse(encoded).to_string().contains("%25"));
     }
 
     #[test]
