@@ -15,7 +15,7 @@ use omnitool_database::{
     open, stamp,
 };
 use omnitool_environment::EnvironmentName;
-use omnitool_tool_registry::{self as tool_registry, Definitions, sync};
+use omnitool_tool_registry::{self as tool_registry, Definitions, SharedRoutes, sync};
 
 use self::report::{Migrated, Script, StatusReport};
 
@@ -205,8 +205,10 @@ fn migrate(
     if stamped {
         stamp::write(conn, environment)?;
     }
-    let tools =
-        sync(conn, definitions, tool_registry::Options::default()).map_err(failure::of_sync)?;
+    // A tool that has another name since is of a newer build, too.
+    let shared_routes = if args.keep_newer { SharedRoutes::LeaveOut } else { SharedRoutes::Refuse };
+    let options = tool_registry::Options { shared_routes, ..tool_registry::Options::default() };
+    let tools = sync(conn, definitions, options).map_err(failure::of_sync)?;
     let schema_version = migration::check_current(conn)?;
     Ok(Migrated::new(environment, applied, schema_version, stamped, tools))
 }

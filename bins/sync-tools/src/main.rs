@@ -7,8 +7,8 @@ use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, print, print_j
 use omnitool_database::{AnyConnection, ConnectError, Mode, connect};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_registry::{
-    DefaultTools, Definitions, LoadToolsError, Options, Orphans, SyncPlan, SyncToolsError, plan,
-    sync,
+    DefaultTools, Definitions, LoadToolsError, Options, Orphans, PlanSyncError, SyncPlan,
+    SyncToolsError, plan, sync,
 };
 use serde::Serialize;
 
@@ -96,6 +96,7 @@ impl Args {
             },
             orphans: if self.prune_orphans { Orphans::Prune } else { Orphans::Report },
             run_id: self.run_id.as_deref(),
+            ..Options::default()
         }
     }
 
@@ -115,7 +116,10 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     let (mut conn, environment) =
         connect(&target.database_url, target.environment, mode).map_err(connect_failure)?;
     let (status, plan) = if args.dry_run {
-        let plan = plan(&mut conn, &definitions, args.options())?;
+        let plan = plan(&mut conn, &definitions, args.options()).map_err(|error| match error {
+            PlanSyncError::SharedRoutes(_) => Failure::refused(error).hint(SHARED_ROUTE),
+            error => error.into(),
+        })?;
         (if plan.is_empty() { Status::Unchanged } else { Status::Pending }, plan)
     } else {
         let plan = write(&mut conn, &definitions, args.options())?;
@@ -133,12 +137,18 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
+const SHARED_ROUTE: &str = "nothing was changed; say under [deprecated] what became of the other one, \"Its Name\" = \"The Tool\" \
+     where it was renamed, or give the tool another route";
+
 fn write(
     conn: &mut AnyConnection,
     definitions: &Definitions,
     options: Options<'_>,
 ) -> Result<SyncPlan, Failure> {
     sync(conn, definitions, options).map_err(|error| match error {
+        SyncToolsError::Plan(PlanSyncError::SharedRoutes(_)) => {
+            Failure::refused(error).hint(SHARED_ROUTE)
+        }
         SyncToolsError::InheritedFacts { .. } => Failure::refused(error)
             .hint("nothing was changed; remove the orphaned rows with --prune-orphans"),
         error => {

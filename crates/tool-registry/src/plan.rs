@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     definition::{Definitions, Deprecation, ToolDefinition},
+    route::{SharedRoute, SharedRoutes, Taken},
     store::{self, ToolRow},
 };
 
@@ -18,6 +19,8 @@ pub struct Options<'a> {
     pub default_tools: DefaultTools,
     /// What happens to rows without a user or tool.
     pub orphans: Orphans,
+    /// What happens where two tools would have one route.
+    pub shared_routes: SharedRoutes,
     /// The deployment's run, for the history.
     pub run_id: Option<&'a str>,
 }
@@ -61,6 +64,8 @@ pub struct SyncPlan {
     pub default_grants: Vec<DefaultGrant>,
     /// Tools that are neither defined nor deprecated. They are left alone.
     pub unmanaged: Vec<String>,
+    /// Tools that would have the route of one of those: refused, or left out, as was asked for.
+    pub shared_routes: Vec<SharedRoute>,
 }
 
 /// How a deprecated tool goes.
@@ -172,13 +177,19 @@ pub enum PlanSyncError {
     /// The database cannot be read.
     #[error("cannot read the database's tools")]
     Read(#[from] Error),
+    /// Tools would have the route of another one, so that whoever may use that one could open them, too.
+    #[error(
+        "a tool's route is that of another one, which is in the database only: {}",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    SharedRoutes(Vec<SharedRoute>),
 }
 
 /// Says what [`sync`](crate::sync()) would change. Writes nothing, and works on a connection that only reads.
 ///
 /// # Errors
 ///
-/// Fails where the database cannot be read.
+/// Fails where the database cannot be read, and where a tool would have the route of one that is not defined.
 pub fn plan(
     conn: &mut AnyConnection,
     definitions: &Definitions,
@@ -193,7 +204,11 @@ pub(crate) fn plan_in_transaction(
     definitions: &Definitions,
     options: Options<'_>,
 ) -> Result<SyncPlan, PlanSyncError> {
-    Ok(SyncPlan::between(&Current::load(conn, definitions, options)?, definitions, options))
+    let plan = SyncPlan::between(&Current::load(conn, definitions, options)?, definitions, options);
+    if options.shared_routes == SharedRoutes::Refuse && !plan.shared_routes.is_empty() {
+        return Err(PlanSyncError::SharedRoutes(plan.shared_routes));
+    }
+    Ok(plan)
 }
 
 /// What the database has, as far as it matters for a plan.
@@ -311,9 +326,20 @@ impl SyncPlan {
             deleted: facts(row).all,
         }));
 
+        let unmanaged: Vec<&ToolRow> = tools
+            .iter()
+            .filter(|row| !heirs.contains_key(row.name.as_str()))
+            .filter(|row| !definitions.deprecated().contains_key(&row.name))
+            .collect();
+        let taken = Taken::new(unmanaged.iter().copied());
         let mut creates = Vec::new();
         let mut updates = Vec::new();
+        let mut shared_routes = Vec::new();
         for definition in definitions.tools() {
+            if let Some(shared) = taken.by_another(definition) {
+                shared_routes.push(shared);
+                continue;
+            }
             match heirs.get(definition.name.as_str()).and_then(|rows| rows.first()) {
                 None => creates.push(definition.clone()),
                 Some(row) => updates.extend(ToolUpdate::between(row, definition)),
@@ -325,12 +351,6 @@ impl SyncPlan {
             .filter(|(_, users)| **users > 0)
             .map(|(tool, users)| DefaultGrant { tool: tool.clone(), users: *users })
             .collect();
-        let unmanaged = tools
-            .iter()
-            .filter(|row| !heirs.contains_key(row.name.as_str()))
-            .filter(|row| !definitions.deprecated().contains_key(&row.name))
-            .map(|row| row.name.clone())
-            .collect();
         Self {
             orphans: *orphans,
             orphan_handling: options.orphans,
@@ -338,7 +358,8 @@ impl SyncPlan {
             creates,
             updates,
             default_grants,
-            unmanaged,
+            unmanaged: unmanaged.into_iter().map(|row| row.name.clone()).collect(),
+            shared_routes,
         }
     }
 
@@ -353,6 +374,7 @@ impl SyncPlan {
             updates,
             default_grants,
             unmanaged: _,
+            shared_routes: _,
         } = self;
         self.pruned_orphans() == 0
             && retirements.is_empty()
@@ -469,6 +491,7 @@ impl fmt::Display for SyncPlan {
             updates,
             default_grants,
             unmanaged: _,
+            shared_routes,
         } = self;
         if orphans.total() > 0 {
             let verb = match orphan_handling {
@@ -492,7 +515,10 @@ impl fmt::Display for SyncPlan {
         for grant in default_grants {
             writeln!(f, "{grant}")?;
         }
-        if self.is_empty() {
+        for shared in shared_routes {
+            writeln!(f, "Leaving out tool: {shared}")?;
+        }
+        if self.is_empty() && shared_routes.is_empty() {
             writeln!(f, "Nothing to change: every tool is as defined.")?;
         }
         Ok(())

@@ -41,7 +41,8 @@ pub enum SyncToolsError {
 ///
 /// # Errors
 ///
-/// Fails where the database cannot be read or written, and where rows without a tool would become grants of a new one.
+/// Fails where the database cannot be read or written, where rows without a tool would become grants of a new one, and where
+/// a tool would have the route of one that is not defined.
 /// Nothing is changed then.
 pub fn sync(
     conn: &mut AnyConnection,
@@ -69,6 +70,7 @@ fn apply(
         updates,
         default_grants,
         unmanaged: _,
+        shared_routes: _,
     } = plan;
     let refused = |step: &dyn std::fmt::Display| {
         let step = step.to_string();

@@ -190,6 +190,10 @@ pub(crate) async fn tool(
                 return Err(PageError::NotFound);
             }
             let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
+            // Whoever is excluded from one must not come in by another one that was left at its route.
+            if store::tool::is_excluded_from_any(conn, viewer.id, &candidates)? {
+                return Err(PageError::Forbidden);
+            }
             for tool in candidates {
                 if access::may_use(conn, viewer.id, tool.id)? {
                     return Ok((viewer, tool));

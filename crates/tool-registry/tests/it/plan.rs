@@ -1,8 +1,9 @@
 //! What a plan shows.
 
-use omnitool_database::{Mode, open};
+use diesel::prelude::*;
+use omnitool_database::{Mode, open, schema::tools};
 use omnitool_testing::{TestDatabase, fixture, on_both_databases};
-use omnitool_tool_registry::{Definitions, Options, plan};
+use omnitool_tool_registry::{Definitions, Options, SharedRoutes, plan};
 
 use crate::state::{State, definitions, deprecations, parse, sync, tool};
 
@@ -121,7 +122,8 @@ fn the_dry_run_shows_what_is_then_applied_and_writes_nothing(db: TestDatabase) {
             }
           ],
           "default_grants": [],
-          "unmanaged": []
+          "unmanaged": [],
+          "shared_routes": []
         }
         "#);
     }
@@ -157,8 +159,57 @@ fn a_tool_that_is_listed_nowhere_is_left_alone(db: TestDatabase) {
     assert_eq!(State::read(&mut conn), before);
 }
 
+fn a_tool_is_not_made_at_the_route_of_one_that_nobody_retired(db: TestDatabase) {
+    let mut conn = db.connection();
+    let user = fixture::user(&mut conn, "alice");
+    sync(&mut conn, &definitions(&["Sheets"], &[]));
+    let old = fixture::tool(&mut conn, "Times");
+    diesel::update(tools::table.find(old))
+        .set(tools::route.eq("/shared"))
+        .execute(&mut conn)
+        .unwrap();
+    fixture::grant(&mut conn, user, old);
+    let before = State::read(&mut conn);
+
+    let renamed =
+        |more: &str| parse(&(tool("Sheets", "") + &tool("Hours", "route = \"/shared\"") + more));
+    let silent = renamed("");
+    let expected = "a tool's route is that of another one, which is in the database only: \
+                    `Hours` at /shared, which is `Times`'s";
+    let error = plan(&mut conn, &silent, Options::default()).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+    let error = omnitool_tool_registry::sync(&mut conn, &silent, Options::default()).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(State::read(&mut conn), before);
+
+    // An older build does not know the tool that has its route now.
+    let options = Options { shared_routes: SharedRoutes::LeaveOut, ..Options::default() };
+    let left = omnitool_tool_registry::sync(&mut conn, &silent, options).unwrap();
+    assert!(left.is_empty());
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(left, @"Leaving out tool: `Hours` at /shared, which is `Times`'s");
+    }
+    assert_eq!(State::read(&mut conn), before);
+
+    let said = sync(&mut conn, &renamed(&deprecations(&[("Times", Some("Hours"))])));
+    assert_eq!((said.retirements.len(), said.shared_routes.len()), (1, 0));
+}
+
+fn an_inactive_tools_route_is_free(db: TestDatabase) {
+    let mut conn = db.connection();
+    let old = fixture::tool(&mut conn, "Times");
+    diesel::update(tools::table.find(old))
+        .set((tools::route.eq("/shared"), tools::is_active.eq(false)))
+        .execute(&mut conn)
+        .unwrap();
+    let made = sync(&mut conn, &parse(&tool("Hours", "route = \"/shared\"")));
+    assert_eq!(made.creates.len(), 1);
+}
+
 on_both_databases!(
     the_dry_run_shows_what_is_then_applied_and_writes_nothing,
     the_shipped_tools_are_made_once,
     a_tool_that_is_listed_nowhere_is_left_alone,
+    a_tool_is_not_made_at_the_route_of_one_that_nobody_retired,
+    an_inactive_tools_route_is_free,
 );

@@ -39,6 +39,8 @@ struct Difference {
     deprecated: Vec<(String, String)>,
     /// In the database only.
     extra: Vec<String>,
+    /// Of those, the active ones whose route another active tool has, with what they share.
+    shared: Vec<(String, String)>,
 }
 
 impl Difference {
@@ -65,20 +67,24 @@ impl Difference {
                 Some(Deprecation::Deleted) => {
                     difference.deprecated.push((name, "is to be deleted".to_owned()));
                 }
-                None => difference.extra.push(name),
+                None => {
+                    difference.shared.extend(shared_route(found[name.as_str()], tools));
+                    difference.extra.push(name);
+                }
             }
         }
         difference
     }
 
     const fn is_empty(&self) -> bool {
-        let Self { missing, different, deprecated, extra } = self;
+        // What shares a route is one of `extra`.
+        let Self { missing, different, deprecated, extra, shared: _ } = self;
         missing.is_empty() && different.is_empty() && deprecated.is_empty() && extra.is_empty()
     }
 
     /// `Missing: … Different: … Deprecated: … Extra: …`, without what there is none of.
     fn message(&self) -> String {
-        let Self { missing, different, deprecated, extra } = self;
+        let Self { missing, different, deprecated, extra, shared } = self;
         let names = |pairs: &[(String, String)]| -> Vec<String> {
             pairs.iter().map(|(name, _)| name.clone()).collect()
         };
@@ -87,6 +93,7 @@ impl Difference {
             ("Different", names(different)),
             ("Deprecated", names(deprecated)),
             ("Extra", extra.clone()),
+            ("At another one's route", names(shared)),
         ]
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
@@ -96,7 +103,7 @@ impl Difference {
     }
 
     fn findings(self, sync: &str) -> Vec<Finding> {
-        let Self { missing, different, deprecated, extra } = self;
+        let Self { missing, different, deprecated, extra, shared } = self;
         let with_why = |pairs: Vec<(String, String)>| -> Vec<String> {
             pairs.into_iter().map(|(name, why)| format!("{name} {why}")).collect()
         };
@@ -114,6 +121,16 @@ impl Difference {
             let what = format!("{} still there", count(deprecated.len(), "deprecated tool"));
             findings.push(Finding::critical(what).rows(with_why(deprecated)).repair(sync));
         }
+        if !shared.is_empty() {
+            let what = format!(
+                "{} at the route of another one, so that whoever may use it could open that one",
+                count(shared.len(), "tool")
+            );
+            findings.push(Finding::critical(what).rows(with_why(shared)).repair(format!(
+                "deprecate it in {}, as `\"Old Name\" = \"New Name\"` where it was renamed, and run: {sync}",
+                Definitions::DEFAULT_FILE
+            )));
+        }
         if !extra.is_empty() {
             let what = format!("{} in the database only", count(extra.len(), "tool"));
             findings.push(Finding::warning(what).rows(extra).repair(format!(
@@ -123,6 +140,14 @@ impl Difference {
         }
         findings
     }
+}
+
+/// Which route `tool` shares with another active one, if it does and is active itself.
+fn shared_route(tool: &ToolDefinition, tools: &[ToolDefinition]) -> Option<(String, String)> {
+    let other = tools.iter().find(|other| {
+        other.name != tool.name && other.is_active && tool.is_active && other.route == tool.route
+    })?;
+    Some((tool.name.clone(), format!("has the route `{}` of `{}`", tool.route, other.name)))
 }
 
 fn list(names: &[String]) -> String {

@@ -51,6 +51,20 @@ fn a_deprecated_tool_that_is_still_there_fails(db: TestDatabase) {
     }
 }
 
+fn an_extra_tool_at_the_route_of_another_one_fails(db: TestDatabase) {
+    let setup = Setup::clean(db);
+    let extra = fixture::tool(&mut setup.conn(), "Bill Maker");
+    diesel::update(tools::table.find(extra))
+        .set(tools::route.eq("/invoice_generator"))
+        .execute(&mut setup.conn())
+        .unwrap();
+    let trouble = setup.only_trouble("tool-definitions", Outcome::Failed);
+    assert!(
+        trouble.contains("Bill Maker has the route `/invoice_generator` of `Invoice Generator`"),
+        "{trouble}"
+    );
+}
+
 fn an_extra_tool_is_a_warning(db: TestDatabase) {
     let setup = Setup::clean(db);
     fixture::tool(&mut setup.conn(), "Party Planner");
@@ -87,6 +101,7 @@ on_both_databases!(
     a_missing_tool_fails,
     a_tool_that_differs_fails,
     a_deprecated_tool_that_is_still_there_fails,
+    an_extra_tool_at_the_route_of_another_one_fails,
     an_extra_tool_is_a_warning,
     missing_and_extra_tools_are_both_named,
 );

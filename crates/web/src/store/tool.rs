@@ -46,6 +46,21 @@ pub(crate) fn list_tools_at(conn: &mut AnyConnection, route: &str) -> QueryResul
     tools::table.filter(tools::route.eq(route)).order(tools::id).select(COLUMNS).load(conn)
 }
 
+/// Whether the user is excluded from any of these tools that is active.
+pub(crate) fn is_excluded_from_any(
+    conn: &mut AnyConnection,
+    user_id: i64,
+    candidates: &[ToolRow],
+) -> QueryResult<bool> {
+    let ids: Vec<i64> =
+        candidates.iter().filter(|tool| tool.is_active).map(|tool| tool.id).collect();
+    let exclusions = tool_access_exclusion::table
+        .filter(tool_access_exclusion::user_id.eq(user_id))
+        .filter(tool_access_exclusion::tool_id.eq_any(ids))
+        .count();
+    Ok(exclusions.get_result::<i64>(conn)? > 0)
+}
+
 /// The tools with a wildcard.
 pub(crate) fn list_wildcards(conn: &mut AnyConnection) -> QueryResult<Vec<i64>> {
     tool_access_everyone::table.select(tool_access_everyone::tool_id).load(conn)

@@ -139,6 +139,22 @@ fn a_retired_tools_route_serves_the_tool_that_has_it_now() {
 }
 
 #[test]
+fn whoever_is_excluded_does_not_come_in_by_another_tool_at_the_route() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    scenario(&db);
+    let conn = &mut db.connection();
+    let bills = fixture::tool(conn, "Bill Maker");
+    fixture::everyone(conn, bills);
+    diesel::update(tools::table.find(bills))
+        .set(tools::route.eq("/invoice_generator"))
+        .execute(conn)
+        .unwrap();
+    let app = Running::start(&db);
+    assert_eq!(app.log_in("alice").get("/invoice_generator").status, 200);
+    assert_eq!(app.log_in("user_a").get("/invoice_generator").status, 403);
+}
+
+#[test]
 fn no_tool_can_be_defined_where_the_app_has_a_page_of_its_own() {
     let db = TestDatabase::migrated(Dialect::Sqlite);
     let app = Running::start(&db);
