@@ -82,7 +82,7 @@ pub(crate) struct Args {
     pub(crate) plan_out: Option<PathBuf>,
 
     /// Apply exactly this saved plan; refused where the target's facts changed since
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "strict", "max_removals", "user", "tool", "fact"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "mode", "dry_run", "strict", "max_removals", "user", "tool", "fact"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// The deployment's run, for the history

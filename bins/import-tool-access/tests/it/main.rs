@@ -193,8 +193,8 @@ fn a_dry_run_shows_the_plan_and_changes_nothing(db: TestDatabase) {
         merge of small.json (from local) into local
           read      1 grant, 1 wildcard, 1 exclusion
           added     1 wildcard, 1 exclusion
-            + Invoice Generator: everyone
             + Invoice Generator: user_a excluded
+            + Invoice Generator: everyone
           present   0 facts
           skipped   1 fact
           refused   0 facts
@@ -302,8 +302,8 @@ fn what_removes_has_to_be_confirmed(db: TestDatabase) {
         sync of small.json (from local) into local
           read      1 grant, 1 wildcard, 1 exclusion
           added     1 wildcard, 1 exclusion
-            + Invoice Generator: everyone
             + Invoice Generator: user_a excluded
+            + Invoice Generator: everyone
           present   0 facts
           skipped   1 fact
           refused   0 facts
@@ -435,6 +435,8 @@ fn wrong_usage_is_said_before_anything_is_opened() {
         &["--source", SHIPPED, "--mode", "replace"],
         &["--source", SHIPPED, "--max-removals", "many"],
         &["--plan", "x", "--dry-run"],
+        &["--plan", "x", "--mode", "merge"],
+        &["--plan", "x", "--source", "x"],
     ] {
         run(&project, &db, arguments).failure(2);
     }

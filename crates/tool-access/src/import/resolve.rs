@@ -394,6 +394,8 @@ impl Resolved {
             Mode::Overwrite if !is_flat && !has_all_keys => {
                 Err(no_scope("some of its keys are absent, and an absent key is not an empty list"))
             }
+            // Exclusions hold in every mode; a list of grants has nothing to say against them.
+            Mode::Overwrite if is_flat => Ok(Reach::AllButExclusions),
             Mode::Overwrite => Ok(Reach::Everything),
             Mode::Sync if is_flat => Err(no_scope("it is a flat list of grants")),
             Mode::Sync if self.facts.users.is_none() => Err(no_scope("it has no key `users`")),

@@ -31,6 +31,8 @@ pub(crate) enum Reach {
     Nothing,
     /// Its users and tools.
     Scope,
+    /// Everything there is but exclusions, of which it cannot speak.
+    AllButExclusions,
     /// Everything there is.
     Everything,
 }
@@ -144,7 +146,7 @@ pub(crate) fn diff(
     let grants = diff_pairs(conn, reach, "tool_access", "grant", "has_granted", staged.grants)?;
     let exclusions = diff_pairs(
         conn,
-        reach,
+        if reach == Reach::AllButExclusions { Reach::Nothing } else { reach },
         "tool_access_exclusion",
         "exclusion",
         "has_excluded",
@@ -162,7 +164,7 @@ pub(crate) fn diff(
             "INSERT INTO against_everyone (tool_id) SELECT tool_id FROM tool_access_everyone \
              WHERE tool_id IN (SELECT tool_id FROM import_tool WHERE has_no_wildcard)",
         )?,
-        Reach::Everything => run(
+        Reach::AllButExclusions | Reach::Everything => run(
             conn,
             "INSERT INTO against_everyone (tool_id) SELECT tool_id FROM tool_access_everyone \
              WHERE tool_id NOT IN (SELECT tool_id FROM import_tool WHERE has_wildcard)",
@@ -242,7 +244,7 @@ fn diff_pairs(
             "t.user_id IN (SELECT user_id FROM import_user) \
              AND t.tool_id IN (SELECT tool_id FROM import_tool WHERE {speaks}) AND "
         )),
-        Reach::Everything => Some(String::new()),
+        Reach::AllButExclusions | Reach::Everything => Some(String::new()),
     };
     let against = match scope {
         // Where the target has as many rows as it shares with the file, there are no others.
@@ -426,7 +428,7 @@ struct Named {
     username: String,
 }
 
-/// The first facts that are to be added, by tool and user.
+/// The first facts that are to be added, by kind (exclusions first, grants last), tool and user.
 pub(crate) fn list_missing(
     conn: &mut AnyConnection,
     sources: Sources,
@@ -435,7 +437,7 @@ pub(crate) fn list_missing(
     list(conn, [sources.grants(), sources.exclusions(), "missing_everyone"], "", most)
 }
 
-/// The first facts that the target has against the file, by tool and user.
+/// The first facts that the target has against the file, by kind (exclusions first, grants last), tool and user.
 pub(crate) fn list_against(
     conn: &mut AnyConnection,
     most: usize,
@@ -483,7 +485,8 @@ fn list(
         user: None,
         fact: FactKind::Wildcard,
     }));
-    facts.sort();
+    // What lets somebody in, or keeps somebody out, most: no long list of grants may hide it.
+    facts.sort_by(|a, b| b.fact.cmp(&a.fact).then_with(|| a.cmp(b)));
     facts.truncate(most);
     Ok(facts)
 }

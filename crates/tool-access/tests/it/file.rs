@@ -3,7 +3,9 @@
 use omnitool_testing::{Dialect, TestDatabase, on_both_databases};
 use omnitool_tool_access::{ImportError, ImportRequest, Mode};
 
-use crate::world::{chain, exported, facts, file, grant, import, people, request, wildcard};
+use crate::world::{
+    chain, exclusion, exported, facts, file, grant, import, people, request, wildcard,
+};
 
 const START: &str = "{\n\"format\": \"omnitool.tool-access\",\n\"version\": 1,\n";
 
@@ -158,6 +160,11 @@ fn a_flat_list_of_an_older_system_is_read(db: TestDatabase) {
     let plan = import(&mut conn, &request(file.path(), Mode::Overwrite)).unwrap();
     assert_eq!(plan.removed.total(), 1);
     assert_eq!(facts(&mut conn).into_iter().collect::<Vec<_>>(), expected);
+    // It cannot say that nobody is excluded any more.
+    crate::world::put(&mut conn, [exclusion("bob", "Invoice Generator")]);
+    let plan = import(&mut conn, &request(file.path(), Mode::Overwrite)).unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+    assert!(facts(&mut conn).contains(&exclusion("bob", "Invoice Generator")));
 }
 
 #[test]

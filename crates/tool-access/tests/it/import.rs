@@ -60,18 +60,18 @@ fn a_merge_shuts_the_excluded_user_out_without_removing_anything(db: TestDatabas
         merge of FILE (from local) into local
           read      1 grant, 1 wildcard, 1 exclusion
           added     1 grant, 1 wildcard, 1 exclusion
-            + Email Templates: alice granted
-            + Invoice Generator: everyone
             + Invoice Generator: user_a excluded
+            + Invoice Generator: everyone
+            + Email Templates: alice granted
           present   0 facts
           skipped   0 facts
           refused   0 facts
           1 grant without effect here, since the file excludes the user
           2 contradictions: the target has what the file, which speaks for it, has not
-            Email Templates: bob granted
-              to remove it: import-tool-access --env local --source FILE --mode sync --fact grant --tool 'Email Templates' --user bob --confirm
             Invoice Generator: bob excluded
               to remove it: import-tool-access --env local --source FILE --mode sync --fact exclusion --tool 'Invoice Generator' --user bob --confirm
+            Email Templates: bob granted
+              to remove it: import-tool-access --env local --source FILE --mode sync --fact grant --tool 'Email Templates' --user bob --confirm
             to keep them: export-tool-access --env local
         ");
         insta::assert_snapshot!(plan.summary(), @"added 1 grant, 1 wildcard, 1 exclusion; 2 contradictions");
@@ -116,16 +116,16 @@ fn a_sync_makes_the_scope_equal_and_leaves_the_rest(db: TestDatabase) {
         sync of FILE (from local) into local
           read      1 grant, 1 wildcard, 1 exclusion
           added     1 grant, 1 wildcard, 1 exclusion
-            + Email Templates: alice granted
-            + Invoice Generator: everyone
             + Invoice Generator: user_a excluded
+            + Invoice Generator: everyone
+            + Email Templates: alice granted
           present   0 facts
           skipped   0 facts
           refused   0 facts
           removed   2 grants, 1 wildcard, 1 exclusion
+            - Invoice Generator: bob excluded
             - Email Templates: everyone
             - Email Templates: bob granted
-            - Invoice Generator: bob excluded
             - Invoice Generator: user_a granted
         ");
     }
