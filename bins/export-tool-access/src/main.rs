@@ -1,6 +1,7 @@
 //! Who may use what: database → JSON.
 
 use std::{
+    cmp::Reverse,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,7 +13,9 @@ use omnitool_cli::{
 };
 use omnitool_database::{ConnectError, Mode, connect};
 use omnitool_environment::EnvironmentName;
-use omnitool_tool_access::{Comparison, Export, Exported, default_file};
+use omnitool_tool_access::{
+    Comparison, Difference, Export, Exported, Fact, ReadAccessFileError, default_file,
+};
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -86,6 +89,15 @@ struct WriteError {
     source: io::Error,
 }
 
+/// The file that would be replaced says something that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{} would be replaced, and it cannot be read", .file.display())]
+struct ReplaceError {
+    file: PathBuf,
+    #[source]
+    source: ReadAccessFileError,
+}
+
 /// There is nothing to compare with.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no file {}", .file.display())]
@@ -141,7 +153,7 @@ fn write_stdout(export: &Export) -> Result<Outcome, Failure> {
 }
 
 fn write_file(export: &Export, file: PathBuf, format: Format) -> Result<Outcome, Failure> {
-    let dropped = if file.exists() { warn_dropped(export, &file) } else { 0 };
+    let dropped = if file.exists() { warn_dropped(export, &file)? } else { 0 };
     let mut exported = None;
     write_atomically(&file, |out| {
         exported = Some(export.write(out)?);
@@ -171,9 +183,9 @@ fn check(export: &Export, file: PathBuf, format: Format) -> Result<Outcome, Fail
     if !file.exists() {
         return Err(Failure::failed(MissingError { file }).hint(HINT));
     }
-    let comparison = export
-        .compare(&file)
-        .map_err(|error| Failure::failed(error).hint("correct the file, or export over it"))?;
+    let comparison = export.compare(&file).map_err(|error| {
+        Failure::failed(error).hint("correct the file, or remove it and export again")
+    })?;
     let text = comparison.to_string();
     let differs = comparison.differs;
     match format {
@@ -192,34 +204,44 @@ fn check(export: &Export, file: PathBuf, format: Format) -> Result<Outcome, Fail
 }
 
 /// Warns where the file has facts that the database has not: two people who export in turn would drop each other's.
-fn warn_dropped(export: &Export, file: &Path) -> u64 {
+///
+/// # Errors
+///
+/// Fails where the file cannot be read, as in the midst of a merge: what it says would be lost, and nobody could say what.
+fn warn_dropped(export: &Export, file: &Path) -> Result<u64, Failure> {
     let file_name = file.display();
-    match export.compare(file) {
-        Ok(comparison) if comparison.dropped > 0 => {
-            let dropped = comparison.dropped;
-            say(&format!(
-                "warning: this export drops {dropped} of the facts in {file_name}, which the database does not have:\n"
-            ));
-            let only_in_file = comparison.differences.iter().filter(|difference| {
-                matches!(difference, omnitool_tool_access::Difference::OnlyInFile(_))
-            });
-            for difference in only_in_file.clone().take(20) {
-                say(&format!("  {difference}\n"));
-            }
-            if dropped > 20 {
-                say(&format!("  … and {} more\n", dropped - 20));
-            }
-            say(&format!(
-                "hint: to keep them, restore the file from git, run import-tool-access --source {file_name}, and export again\n"
-            ));
-            dropped
-        }
-        Ok(_) => 0,
-        Err(error) => {
-            say(&format!("warning: the file that is replaced could not be read: {error}\n"));
-            0
-        }
+    let comparison = export.compare(file).map_err(|source| {
+        Failure::failed(ReplaceError { file: file.to_owned(), source }).hint(
+            "nothing was changed; settle the conflict, restore the file from git, or remove it, and export again",
+        )
+    })?;
+    let dropped = comparison.dropped;
+    if dropped == 0 {
+        return Ok(0);
     }
+    say(&format!(
+        "warning: this export drops {dropped} of the facts in {file_name}, which the database does not have:\n"
+    ));
+    let mut only_in_file: Vec<&Fact> = comparison
+        .differences
+        .iter()
+        .filter_map(|difference| match difference {
+            Difference::OnlyInFile(fact) => Some(fact),
+            _ => None,
+        })
+        .collect();
+    // Whoever is kept out no longer comes before whoever is let in no longer.
+    only_in_file.sort_by_key(|fact| Reverse(fact.fact));
+    for fact in only_in_file.into_iter().take(20) {
+        say(&format!("  {}\n", Difference::OnlyInFile(fact.clone())));
+    }
+    if dropped > 20 {
+        say(&format!("  … and {} more\n", dropped - 20));
+    }
+    say(&format!(
+        "hint: to keep them, restore the file from git, run import-tool-access --source {file_name}, and export again\n"
+    ));
+    Ok(dropped)
 }
 
 fn warn_without_effect(exported: &Exported) {

@@ -185,6 +185,20 @@ fn a_check_shows_who_differs_and_changes_nothing(db: TestDatabase) {
     output.success();
 }
 
+#[test]
+fn a_file_in_the_midst_of_a_merge_is_not_replaced() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    let project = TestProject::new();
+    scenario(&db);
+    run(&project, &db, &["--output", "x.json"]).success();
+    let conflict = format!("<<<<<<< ours\n=======\n>>>>>>> theirs\n{}", read(&project, "x.json"));
+    project.write("x.json", &conflict);
+    let error = run(&project, &db, &["--output", "x.json"]).failure(1);
+    assert!(error.contains("x.json would be replaced, and it cannot be read"), "{error}");
+    assert!(error.contains("line 1, column 1"), "{error}");
+    assert_eq!(read(&project, "x.json"), conflict);
+}
+
 fn json_carries_counts_and_a_summary(db: TestDatabase) {
     let project = TestProject::new();
     scenario(&db);
