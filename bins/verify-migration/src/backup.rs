@@ -67,15 +67,20 @@ pub(crate) fn find(
     }))
 }
 
-/// The newest one that counts: a safety copy is what a rollback wanted to get rid of.
+/// The newest one that counts: a safety copy is what a rollback wanted to get rid of, and what was backed up before a refresh
+/// was replaced by it, with all that came before.
 fn newest(environment: EnvironmentName) -> Result<Option<Manifest>, FindBackupError> {
     let listing = Catalog::new(Path::new(DEFAULT_FOLDER), environment).list()?;
-    let mut backups = listing.backups.into_iter().rev();
+    let refreshed = listing.backups.iter().rposition(|backup| backup.kind == Kind::BeforeRefresh);
+    let since = refreshed.map_or(0, |index| index + 1);
+    let mut backups = listing.backups.into_iter().skip(since).rev();
     let counts =
         |backup: &Manifest| backup.verified.is_some() && backup.kind != Kind::BeforeRollback;
     match (backups.find(counts), listing.broken.into_iter().next_back()) {
         // What was backed up is not known any more, which must not look as if nothing had been.
-        (None, Some(BrokenBackup { id, problem })) => Err(FindBackupError::Broken { id, problem }),
+        (None, Some(BrokenBackup { id, problem })) if refreshed.is_none() => {
+            Err(FindBackupError::Broken { id, problem })
+        }
         (found, _) => Ok(found),
     }
 }

@@ -116,6 +116,13 @@ fn rows_are_compared_with_the_newest_verified_backup(db: TestDatabase) {
     );
     assert_eq!(check(&release, &db, "12", &["--max-loss", "34"], 0)["outcome"], "passed");
 
+    // What a refresh replaced was replaced with all its rows.
+    let refreshed =
+        capture(&catalog, &*for_url(db.url()).unwrap(), Kind::BeforeRefresh, None, &mut |_| {})
+            .unwrap();
+    assert_eq!(check(&release, &db, "12", &[], 0)["message"], "no backup to compare with");
+    std::fs::remove_file(backups.join(format!("local/{}.json", refreshed.id))).unwrap();
+
     let named = |backup: &Manifest| format!("data/backups/local/{}.json", backup.id);
     assert_eq!(
         check(&release, &db, "12", &["--last-backup", &named(&safety)], 0)["outcome"],
