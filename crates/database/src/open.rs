@@ -257,6 +257,12 @@ fn postgres_uri(url: &DatabaseUrl, stays_on_this_machine: bool) -> String {
         ("connect_timeout", "10"),
         ("application_name", "omnitool"),
         ("sslmode", sslmode),
+        // A server that is silent, as behind a router that forgot the connection, is noticed within half a minute, and not
+        // after hours.
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "25000"),
     ];
     let mut uri = url.expose().to_owned();
     let query = uri.split_once('?').map_or("", |(_, query)| query).to_owned();
@@ -281,14 +287,15 @@ mod tests {
         let url = "postgres://u@localhost/d?connect_timeout=3".parse().unwrap();
         assert_eq!(
             postgres_uri(&url, true),
-            "postgres://u@localhost/d?connect_timeout=3&hostaddr=&application_name=omnitool&sslmode=prefer"
+            "postgres://u@localhost/d?connect_timeout=3&hostaddr=&application_name=omnitool&sslmode=prefer\
+             &keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000"
         );
     }
 
     #[test]
     fn a_network_connection_is_encrypted_unless_the_url_says_otherwise() {
         let url = "postgres://u@db.example.com/d".parse().unwrap();
-        assert!(postgres_uri(&url, false).ends_with("sslmode=require"));
+        assert!(postgres_uri(&url, false).contains("&sslmode=require&"));
         let url = "postgres://u@db.example.com/d?sslmode=verify-full".parse().unwrap();
         assert!(!postgres_uri(&url, false).contains("sslmode=require"));
     }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use diesel::connection::SimpleConnection as _;
 use omnitool_environment::DatabaseUrl;
 
 use crate::{AnyConnection, Mode, OpenError, open};
@@ -17,6 +18,8 @@ pub type Pool = r2d2::Pool<Manager>;
 #[derive(Debug)]
 pub struct Manager {
     url: DatabaseUrl,
+    /// How long a query waits for a lock.
+    wait: Duration,
 }
 
 /// A connection of the pool.
@@ -24,6 +27,17 @@ pub struct Pooled {
     conn: AnyConnection,
     /// Which file it has open, where that is one.
     file: Option<FileId>,
+}
+
+impl Pooled {
+    /// Asks a server whether the connection is there still, which whoever saw a query fail should do: where a connection is
+    /// lost before a query could be prepared, diesel does not notice, and the pool would hand it out again.
+    pub fn look_after_failure(&mut self) {
+        if let AnyConnection::Postgres(conn) = &mut self.conn {
+            // What is wrong is noticed by the connection itself, which says so to `has_broken`.
+            let _ = conn.batch_execute("");
+        }
+    }
 }
 
 impl Deref for Pooled {
@@ -47,6 +61,9 @@ pub enum PoolError {
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It does not take a setting.
+    #[error("cannot set how long a query waits for a lock")]
+    Configure(#[source] diesel::result::Error),
     /// Its file cannot be looked at.
     #[error("cannot look at the database file")]
     File(#[source] io::Error),
@@ -79,7 +96,11 @@ impl r2d2::ManageConnection for Manager {
     type Error = PoolError;
 
     fn connect(&self) -> Result<Pooled, PoolError> {
-        let conn = open(&self.url, Mode::Write)?;
+        let mut conn = open(&self.url, Mode::Write)?;
+        if let AnyConnection::Postgres(conn) = &mut conn {
+            conn.batch_execute(&format!("SET lock_timeout = {}", self.wait.as_millis()))
+                .map_err(PoolError::Configure)?;
+        }
         Ok(Pooled { conn, file: FileId::read(&self.url).map_err(PoolError::File)? })
     }
 
@@ -98,7 +119,8 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// A pool of at most `size` connections to an existing database; a caller waits at most `wait` for one.
+/// A pool of at most `size` connections to an existing database; a caller waits at most `wait` for one, and a query as long
+/// for a lock: what somebody has asked for and got no answer must not happen an hour later. (SQLite's own limit is 5 s.)
 ///
 /// Connections are opened when they are first needed, so this returns at once, also where the database is down.
 #[must_use]
@@ -108,5 +130,5 @@ pub fn new(url: &DatabaseUrl, size: u32, wait: Duration) -> Pool {
         .min_idle(Some(0))
         .connection_timeout(wait)
         .test_on_check_out(true)
-        .build_unchecked(Manager { url: url.clone() })
+        .build_unchecked(Manager { url: url.clone(), wait })
 }

@@ -180,7 +180,11 @@ impl App {
         let app = self.clone();
         let work = move || {
             let mut conn = app.0.pool.get()?;
-            body(&mut conn)
+            let done = body(&mut conn);
+            if done.as_ref().is_err_and(PageError::is_the_databases) {
+                conn.look_after_failure();
+            }
+            done
         };
         self.0.database.run(work).await?
     }

@@ -64,6 +64,19 @@ pub(crate) struct Explanation {
 }
 
 impl PageError {
+    /// Whether the connection may be at fault.
+    pub(crate) const fn is_the_databases(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(_)
+                | Self::Access(_)
+                | Self::Explain(_)
+                | Self::Export(_)
+                | Self::CreateUser(_)
+                | Self::Schema(_)
+        )
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::LoginNeeded(_) => StatusCode::SEE_OTHER,
