@@ -8,6 +8,8 @@ use crate::{Place, ProgramCall, Purpose, ReleaseId, Variable};
 
 /// How many backups stay.
 const BACKUPS_KEPT: usize = 10;
+/// The committed export of who may use what, in a release's folder.
+const ACCESS_EXPORT: &str = "data/tool_access_exports/local_tool_access.json";
 /// How long a program may take. It is far more than any of them needs, and ends a run that nobody watches.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
 
@@ -169,9 +171,8 @@ impl Site {
     }
 
     fn import(&self, place: Place, more: &[&str]) -> ProgramCall {
-        const SOURCE: &str = "data/tool_access_exports/local_tool_access.json";
         let arguments: Vec<&str> =
-            ["--source", SOURCE, "--mode", "merge"].iter().chain(more).copied().collect();
+            ["--source", ACCESS_EXPORT, "--mode", "merge"].iter().chain(more).copied().collect();
         self.program("import-tool-access", place, &arguments)
     }
 
@@ -185,6 +186,12 @@ impl Site {
     #[must_use]
     pub fn verify(&self, place: Place) -> ProgramCall {
         self.program("verify-migration", place, &[])
+    }
+
+    /// The same after [`Site::import_access`]: whoever the release's export shuts out must be out, and its facts there.
+    #[must_use]
+    pub fn verify_imported(&self, place: Place) -> ProgramCall {
+        self.program("verify-migration", place, &["--expect-access", ACCESS_EXPORT])
     }
 
     /// The checks of the running app, which must be of `release`.

@@ -189,7 +189,7 @@ fn a_plan_of_production_writes_nothing() {
     import-access  import who may use what
                    $ import-tool-access --source data/tool_access_exports/local_tool_access.json --mode merge --env production --format json   (in release 0001)
     verify         check the database
-                   $ verify-migration --env production --format json   (in release 0001)
+                   $ verify-migration --expect-access data/tool_access_exports/local_tool_access.json --env production --format json   (in release 0001)
     smoke          check the running app
                    $ smoke-tests --url http://127.0.0.1:PRODUCTION --timeout N --expect-release 0001 --env production --format json   (from the artifact)
     prune-backups  remove old backups (a failure is a warning)

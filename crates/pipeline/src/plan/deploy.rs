@@ -153,7 +153,7 @@ fn deploy(
         step(StepId::Config, "set the variables", Todo::Run(vec![Action::SetConfig])),
         release_step(site, release, settings.way),
         call(StepId::ImportAccess, "import who may use what", site.import_access(there)),
-        call(StepId::Verify, "check the database", site.verify(there)),
+        call(StepId::Verify, "check the database", site.verify_imported(there)),
         call(StepId::Smoke, "check the running app", site.smoke(here, release)),
         // The new release serves and is checked by now; old backups that stay harm nobody.
         Step {

@@ -80,7 +80,7 @@ impl Plan {
                 "import who may use what",
                 kept(scratch.import_access(there)),
             ),
-            call(StepId::Verify, "check the database", kept(scratch.verify(there))),
+            call(StepId::Verify, "check the database", kept(scratch.verify_imported(there))),
         ];
         let release = ReleaseId::after(situation.newest);
         Self {

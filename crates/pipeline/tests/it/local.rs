@@ -43,7 +43,7 @@ fn two_deployments_serve_one_app_after_the_other() {
     omnitool check --env staging --format json
     omnitool serve --listen 127.0.0.1:PORT
     import-tool-access --source data/tool_access_exports/local_tool_access.json --mode merge --env staging --format json
-    verify-migration --env staging --format json
+    verify-migration --expect-access data/tool_access_exports/local_tool_access.json --env staging --format json
     smoke-tests --url http://127.0.0.1:PORT --timeout 30 --expect-release 0001 --env staging --format json
     backup-database --folder /project/data/backups prune --keep 10 --env staging --format json
     ");
@@ -64,7 +64,7 @@ fn two_deployments_serve_one_app_after_the_other() {
     omnitool check --env staging --format json
     omnitool serve --listen 127.0.0.1:PORT
     import-tool-access --source data/tool_access_exports/local_tool_access.json --mode merge --env staging --format json
-    verify-migration --env staging --format json
+    verify-migration --expect-access data/tool_access_exports/local_tool_access.json --env staging --format json
     smoke-tests --url http://127.0.0.1:PORT --timeout 30 --expect-release 0002 --env staging --format json
     backup-database --folder /project/data/backups prune --keep 10 --env staging --format json
     ");

@@ -53,7 +53,7 @@ fn the_first_deployment_has_nothing_to_back_up() {
     import-access  import who may use what
                    $ import-tool-access --source data/tool_access_exports/local_tool_access.json --mode merge --env staging --format json   (in release 0001)
     verify         check the database
-                   $ verify-migration --env staging --format json   (in release 0001)
+                   $ verify-migration --expect-access data/tool_access_exports/local_tool_access.json --env staging --format json   (in release 0001)
     smoke          check the running app
                    $ smoke-tests --url http://127.0.0.1:5001 --timeout 30 --expect-release 0001 --env staging --format json
     prune-backups  remove old backups (a failure is a warning)
@@ -100,7 +100,7 @@ fn a_later_deployment_backs_up_first() {
     import-access  import who may use what
                    $ import-tool-access --source data/tool_access_exports/local_tool_access.json --mode merge --env staging --format json   (in release 0009)
     verify         check the database
-                   $ verify-migration --env staging --format json   (in release 0009)
+                   $ verify-migration --expect-access data/tool_access_exports/local_tool_access.json --env staging --format json   (in release 0009)
     smoke          check the running app
                    $ smoke-tests --url http://127.0.0.1:5001 --timeout 30 --expect-release 0009 --env staging --format json
     prune-backups  remove old backups (a failure is a warning)

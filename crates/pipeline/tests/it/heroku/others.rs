@@ -109,7 +109,7 @@ fn a_plan_says_what_happens_on_heroku() {
     import-access  import who may use what
                    $ import-tool-access --source data/tool_access_exports/local_tool_access.json --mode merge --env staging --format json   (in release 0002)
     verify         check the database
-                   $ verify-migration --env staging --format json   (in release 0002)
+                   $ verify-migration --expect-access data/tool_access_exports/local_tool_access.json --env staging --format json   (in release 0002)
     smoke          check the running app
                    $ smoke-tests --url URL --timeout 30 --expect-release 0002 --env staging --format json
     prune-backups  remove old backups (a failure is a warning)
