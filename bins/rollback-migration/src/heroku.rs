@@ -110,8 +110,15 @@ fn restore(
     let runs = format!("heroku run -x -a {} -- bin/", plan.app);
     let leave_maintenance =
         done.in_maintenance.then(|| format!("heroku maintenance:off -a {}", plan.app));
-    let done =
-        Done { safety_backup, undo, checks: report, skipped_checks, leave_maintenance, runs };
+    let done = Done {
+        safety_backup,
+        undo,
+        checks: report,
+        lost_exclusions: None,
+        skipped_checks,
+        leave_maintenance,
+        runs,
+    };
     report::done(args.format, plan.environment, &plan.target, plan, done)
 }
 

@@ -1,6 +1,7 @@
 //! Puts an environment's database back to a backup.
 
 mod checks;
+mod exclusion;
 mod failure;
 mod heroku;
 mod report;
@@ -197,19 +198,21 @@ fn run(args: Args) -> Result<Outcome, Failure> {
                 .hint("nothing was changed; --dry-run shows what a rollback would do")
         })?;
     }
-    restore(&args, plan, &catalog, &*store)
+    restore(&args, &target.database_url, plan, &catalog, &*store)
 }
 
 /// Restores as planned, unless the staged copy fails its checks.
 fn restore(
     args: &Args,
+    live: &DatabaseUrl,
     plan: RollbackPlan,
     catalog: &Catalog,
     store: &dyn Store,
 ) -> Result<Outcome, Failure> {
     let checks = Checks::new(plan.environment, &plan.target)?;
-    let mut report = None;
+    let (mut report, mut lost_exclusions) = (None, None);
     let mut check = |staged: &DatabaseUrl| {
+        lost_exclusions = exclusion::lost(live, staged);
         if args.skip_checks.is_some() {
             return Ok(());
         }
@@ -232,6 +235,7 @@ fn restore(
         safety_backup,
         undo,
         checks: report,
+        lost_exclusions,
         skipped_checks,
         leave_maintenance: None,
         runs: String::new(),

@@ -6,7 +6,10 @@ use omnitool_environment::EnvironmentName;
 use omnitool_verification::Report as CheckReport;
 use serde::Serialize;
 
-use crate::Args;
+use crate::{
+    Args,
+    exclusion::{self, Exclusion},
+};
 
 /// What a rollback came to.
 #[derive(Serialize)]
@@ -16,6 +19,8 @@ pub(crate) struct Done {
     pub(crate) undo: Option<String>,
     /// What the staged copy was found to be; none where nobody looked.
     pub(crate) checks: Option<CheckReport>,
+    /// Whom the database excluded from a tool and does no longer; none where nobody knows.
+    pub(crate) lost_exclusions: Option<Vec<Exclusion>>,
     /// Why nobody looked.
     pub(crate) skipped_checks: Option<String>,
     /// The command that ends the maintenance mode that the app was in before, and is in still.
@@ -67,6 +72,7 @@ pub(crate) fn done(
     if let Some(reason) = done.skipped_checks {
         text += &format!("Without the checks of verify-migration: {reason}\n");
     }
+    text += &exclusion::text(done.lost_exclusions.as_deref(), environment);
     if let (Some(id), Some(undo)) = (done.safety_backup, done.undo) {
         text += &format!("Safety backup: {id}. To undo: {undo}\n");
     }

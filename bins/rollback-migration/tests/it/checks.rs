@@ -52,6 +52,36 @@ fn somebody_with_a_reason_can_restore_it_all_the_same() {
 }
 
 #[test]
+fn whoever_is_let_in_again_by_the_backup_is_named() {
+    let site = Site::new(EnvironmentName::Staging);
+    let mut conn = site.db.connection();
+    let dora = fixture::user(&mut conn, "dora");
+    site.capture(Kind::Manual, None);
+    fixture::exclude(&mut conn, dora, 1);
+    let tool: String = tools::table.find(1_i64).select(tools::name).first(&mut conn).unwrap();
+    let stdout = site.run(&[]).success();
+    let said = format!("The backup lacks 1 exclusion that held until now:\n  {tool}: dora\n");
+    assert!(stdout.contains(&said), "{stdout}");
+    assert!(stdout.contains("To exclude whom the committed export excludes: "), "{stdout}");
+}
+
+#[test]
+fn a_backup_that_lets_in_whom_the_access_tests_shut_out_is_not_restored() {
+    let site = Site::new(EnvironmentName::Staging);
+    let mut conn = site.db.connection();
+    let dora = fixture::user(&mut conn, "dora");
+    fixture::grant(&mut conn, dora, 1);
+    let tool: String = tools::table.find(1_i64).select(tools::name).first(&mut conn).unwrap();
+    site.project.write(
+        "data/access_tests.toml",
+        format!("[[assert]]\nusers = [\"dora\"]\ntool = \"{tool}\"\nhas = false\nbecause = \"dora must not\"\n"),
+    );
+    site.capture(Kind::Manual, None);
+    let stderr = site.run(&[]).failure(1);
+    assert!(stderr.contains("fails its checks: "), "{stderr}");
+}
+
+#[test]
 fn the_findings_are_in_the_report() {
     let site = Site::new(EnvironmentName::Staging);
     let report = site.run(&["--format", "json"]).success();
