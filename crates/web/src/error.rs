@@ -143,6 +143,9 @@ impl Explanation {
             StatusCode::METHOD_NOT_ALLOWED => {
                 ("This page cannot be used like that", "Open it from the dashboard.")
             }
+            StatusCode::REQUEST_TIMEOUT => {
+                ("This took too long to arrive", "Go back and send it again.")
+            }
             StatusCode::PAYLOAD_TOO_LARGE => ("This is too large", "Send less at once."),
             StatusCode::SERVICE_UNAVAILABLE => (
                 "Not available right now",

@@ -1,13 +1,20 @@
 //! Forms that only our own pages can send.
 
+use std::time::Duration;
+
 use axum::{
     Form,
-    extract::{FromRequest, FromRequestParts as _, Request as HttpRequest},
-    http::{HeaderMap, StatusCode},
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts as _, RawForm, Request as HttpRequest},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::IntoResponse as _,
 };
 use secrecy::SecretString;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use tokio::time;
 
 use crate::{
     app::{App, Visit},
@@ -17,6 +24,12 @@ use crate::{
     user_change::ActionName,
 };
 
+/// How long a form may take to come. Shorter than an answer may take, which would be an error of the app's.
+const FORM_LIMIT: Duration = Duration::from_secs(10);
+/// The most characters in what users are searched for, as the fields of our pages say it, too. SQLite takes no pattern
+/// of more than 50,000 bytes.
+const MAX_SEARCH: usize = 200;
+
 /// A form that was sent from one of our pages to the visitor whom it was made for. Every handler of a POST takes one.
 #[derive(Debug)]
 pub(crate) struct Posted<T> {
@@ -25,14 +38,15 @@ pub(crate) struct Posted<T> {
 }
 
 /// The hidden field that proves it.
-pub(crate) trait FormToken {
-    fn form_token(&self) -> &str;
+#[derive(Deserialize)]
+struct FormToken {
+    #[serde(default)]
+    form_token: String,
 }
 
 /// A login.
 #[derive(Deserialize)]
 pub(crate) struct LoginForm {
-    form_token: String,
     pub(crate) username: String,
     pub(crate) password: SecretString,
     #[serde(default)]
@@ -41,14 +55,11 @@ pub(crate) struct LoginForm {
 
 /// A form without fields of its own.
 #[derive(Debug, Deserialize)]
-pub(crate) struct EmptyForm {
-    form_token: String,
-}
+pub(crate) struct EmptyForm {}
 
 /// A user's own new password.
 #[derive(Deserialize)]
 pub(crate) struct PasswordForm {
-    form_token: String,
     pub(crate) current: SecretString,
     pub(crate) new: SecretString,
     pub(crate) again: SecretString,
@@ -57,7 +68,6 @@ pub(crate) struct PasswordForm {
 /// A change of who may use a tool. Without a fingerprint, what it would do is asked for; with one, it is to be done.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct AccessForm {
-    form_token: String,
     pub(crate) tool: i64,
     pub(crate) wish: Wish,
     /// Names, one per line.
@@ -66,7 +76,7 @@ pub(crate) struct AccessForm {
     /// Whom the change is about: the named ones, or those whom the filter matches.
     #[serde(default)]
     pub(crate) scope: Scope,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "search_text")]
     pub(crate) q: String,
     #[serde(default)]
     pub(crate) show: Show,
@@ -88,7 +98,6 @@ pub(crate) enum Scope {
 /// The way back from a change of who may use a tool.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct UndoForm {
-    form_token: String,
     #[serde(default)]
     pub(crate) reason: String,
     #[serde(default)]
@@ -98,7 +107,6 @@ pub(crate) struct UndoForm {
 /// A change of a user; a fingerprint means the same as in [`AccessForm`].
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct UserForm {
-    form_token: String,
     pub(crate) action: ActionName,
     #[serde(default)]
     pub(crate) value: String,
@@ -109,7 +117,6 @@ pub(crate) struct UserForm {
 /// A user to be made. What `confirmed` holds is of no importance, only that it is not empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct NewUserForm {
-    form_token: String,
     pub(crate) username: String,
     #[serde(default)]
     pub(crate) email: String,
@@ -119,26 +126,12 @@ pub(crate) struct NewUserForm {
     pub(crate) confirmed: String,
 }
 
-macro_rules! form_token {
-    ($($form:ty),+ $(,)?) => {
-        $(
-            impl FormToken for $form {
-                fn form_token(&self) -> &str {
-                    &self.form_token
-                }
-            }
-        )+
-    };
-}
-
-form_token!(LoginForm, EmptyForm, PasswordForm, AccessForm, UndoForm, UserForm, NewUserForm);
-
 impl AccessForm {
     /// What is asked for.
     pub(crate) fn request(&self) -> Request {
         let selection = match self.scope {
             Scope::Matching => {
-                Selection::Matching(Filter { text: self.q.trim().to_owned(), show: self.show })
+                Selection::Matching(Filter { text: self.q.clone(), show: self.show })
             }
             Scope::Named => {
                 let names: Vec<String> = self
@@ -161,7 +154,30 @@ pub(crate) fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-impl<T: FormToken + DeserializeOwned> FromRequest<App> for Posted<T> {
+/// What users are searched for.
+pub(crate) fn search_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.chars().count() > MAX_SEARCH {
+        return Err(D::Error::custom("this is too long to search for"));
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// Reads the fields of a form. None of them may hold a NUL: PostgreSQL takes no such text, and SQLite ends a pattern at
+/// it, so that a search would find others than those who were searched for.
+async fn read_fields<T: DeserializeOwned>(text: Bytes) -> Result<T, PageError> {
+    let malformed = || PageError::MalformedForm(StatusCode::BAD_REQUEST);
+    if text.contains(&0) || text.windows(3).any(|escape| escape == b"%00") {
+        return Err(malformed());
+    }
+    let mut request = HttpRequest::new(Body::from(text));
+    *request.method_mut() = Method::POST;
+    let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Form::from_request(request, &()).await.map(|Form(fields)| fields).map_err(|_| malformed())
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Posted<T> {
     type Rejection = PageError;
 
     async fn from_request(request: HttpRequest, app: &App) -> Result<Self, PageError> {
@@ -174,19 +190,16 @@ impl<T: FormToken + DeserializeOwned> FromRequest<App> for Posted<T> {
             Err(never) => match never {},
         };
         let request = HttpRequest::from_parts(parts, body);
-        let Form(form) = Form::<T>::from_request(request, app).await.map_err(|rejection| {
-            match rejection.into_response().status() {
-                // The field that proves where the form comes from is among the missing ones.
-                StatusCode::UNPROCESSABLE_ENTITY => PageError::ForeignForm,
-                status => PageError::MalformedForm(status),
-            }
-        })?;
+        let RawForm(text) = time::timeout(FORM_LIMIT, RawForm::from_request(request, app))
+            .await
+            .map_err(|_| PageError::MalformedForm(StatusCode::REQUEST_TIMEOUT))?
+            .map_err(|rejection| PageError::MalformedForm(rejection.into_response().status()))?;
+        let FormToken { form_token } = read_fields(text.clone()).await?;
         let owner = visit.session.as_ref().or(visit.form.as_ref());
-        if owner.is_some_and(|token| token.owns_form(form.form_token())) {
-            Ok(Self { visit, form })
-        } else {
-            Err(PageError::ForeignForm)
+        if !owner.is_some_and(|token| token.owns_form(&form_token)) {
+            return Err(PageError::ForeignForm);
         }
+        Ok(Self { visit, form: read_fields(text).await? })
     }
 }
 
@@ -246,9 +259,61 @@ impl Destination {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use hyper::{body::Frame, service::Service as _};
+    use hyper_util::service::TowerToHyperService;
+    use omnitool_environment::{DatabaseUrl, EnvironmentName};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::app::{self, Settings};
+
+    /// A body that never comes.
+    struct Never;
+
+    impl hyper::body::Body for Never {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_does_not_come_is_no_error_of_the_app() {
+        let url = DatabaseUrl::sqlite("none.db".as_ref());
+        let app = App::new(Settings::new(EnvironmentName::Local, "0001", url));
+        let request = HttpRequest::post("/login")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::new(Never))
+            .unwrap();
+        let started = time::Instant::now();
+        let answer = TowerToHyperService::new(app::router(&app)).call(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(started.elapsed().as_secs(), FORM_LIMIT.as_secs());
+        assert_eq!(app.metrics().server_errors(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_field_holds_a_nul_however_it_is_written() {
+        let read =
+            |text: &'static str| read_fields::<FormToken>(Bytes::from_static(text.as_bytes()));
+        for text in ["form_token=a%00", "form_token=a\0", "other=%00", "form_token=%%00", "%00=a"] {
+            assert!(read(text).await.is_err(), "{text:?}");
+        }
+        for (text, value) in [("form_token=%2500", "%00"), ("form_token=%0A0", "\n0"), ("", "")] {
+            assert_eq!(read(text).await.unwrap().form_token, value);
+        }
+    }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()

@@ -1,6 +1,6 @@
-use omnitool_testing::{Dialect, TestDatabase};
+use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
 
-use crate::running::{Answer, PASSWORD, Running, user};
+use crate::running::{Answer, PASSWORD, Running, admin, user};
 
 fn started() -> (TestDatabase, Running) {
     let db = TestDatabase::migrated(Dialect::Sqlite);
@@ -14,6 +14,37 @@ fn assert_refused(answer: &Answer) {
     assert!(answer.body.contains("This form is no longer valid"), "{}", answer.body);
     assert!(answer.cookies().is_empty());
 }
+
+fn a_form_with_a_nul_or_a_long_search_is_refused_and_no_error_of_the_app(db: TestDatabase) {
+    let root = admin(&db, "root").to_string();
+    user(&db, "alice");
+    let tool = fixture::tool(&mut db.connection(), "Invoice Generator").to_string();
+    let app = Running::start(&db);
+    let visitor = app.visitor();
+    for (username, password) in [("\0", "x"), ("alice\0", PASSWORD), ("alice", "\0")] {
+        assert_eq!(visitor.log_in(username, password).status, 400, "{username:?}");
+    }
+    let in_app = app.log_in("root");
+    let long = "x".repeat(201);
+    let change = [("tool", &*tool), ("wish", "exclude")];
+    for more in [
+        [("users", "alice\0"), ("reason", "")],
+        [("users", "alice"), ("reason", "\0")],
+        // On SQLite, the pattern of this search would end before it, and match everybody.
+        [("scope", "matching"), ("q", "\0")],
+        [("scope", "matching"), ("q", &long)],
+    ] {
+        let answer = in_app.send("/admin/access/change", &[&change[..], &more].concat());
+        assert_eq!(answer.status, 400, "{more:?}");
+        assert!(!answer.has("plan"), "{}", answer.body);
+    }
+    let phone = [("action", "phone-number"), ("value", "\0")];
+    assert_eq!(in_app.send(&format!("/admin/users/{root}/change"), &phone).status, 400);
+    assert_eq!(in_app.send("/admin/users/new", &[("username", "bob\0")]).status, 400);
+    assert_eq!(app.visitor().get("/health").json()["server_errors"], 0);
+}
+
+on_both_databases!(a_form_with_a_nul_or_a_long_search_is_refused_and_no_error_of_the_app);
 
 #[test]
 fn a_login_without_a_token_of_ones_own_is_refused() {
