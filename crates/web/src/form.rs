@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::{
     Form,
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts as _, RawForm, Request as HttpRequest},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{FromRequest, FromRequestParts, RawForm, Request as HttpRequest},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::IntoResponse as _,
 };
 use secrecy::SecretString;
@@ -43,6 +43,11 @@ struct FormToken {
     #[serde(default)]
     form_token: String,
 }
+
+/// What a page's query asks for. One that cannot be read is refused: a page of more than was asked for might be taken for
+/// the answer.
+#[derive(Debug)]
+pub(crate) struct Asked<T>(pub(crate) T);
 
 /// A login.
 #[derive(Deserialize)]
@@ -163,7 +168,7 @@ pub(crate) fn search_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(text.trim().to_owned())
 }
 
-/// Reads the fields of a form. None of them may hold a NUL: PostgreSQL takes no such text, and SQLite ends a pattern at
+/// Reads the fields of a form or a query. None of them may hold a NUL: PostgreSQL takes no such text, and SQLite ends a pattern at
 /// it, so that a search would find others than those who were searched for.
 async fn read_fields<T: DeserializeOwned>(text: Bytes) -> Result<T, PageError> {
     let malformed = || PageError::MalformedForm(StatusCode::BAD_REQUEST);
@@ -200,6 +205,15 @@ impl<T: DeserializeOwned> FromRequest<App> for Posted<T> {
             return Err(PageError::ForeignForm);
         }
         Ok(Self { visit, form: read_fields(text).await? })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Asked<T> {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, PageError> {
+        let query = parts.uri.query().unwrap_or_default();
+        read_fields(Bytes::copy_from_slice(query.as_bytes())).await.map(Self)
     }
 }
 

@@ -1,10 +1,6 @@
 //! The access matrix, and what explains it.
 
-use axum::{
-    Form,
-    extract::{State, rejection::FormRejection},
-    http::Uri,
-};
+use axum::{extract::State, http::Uri};
 use maud::Markup;
 use omnitool_database::{AnyConnection, Mode, open, read_snapshot};
 use omnitool_environment::EnvironmentName;
@@ -15,6 +11,7 @@ use crate::{
     app::{App, Settings, Visit},
     comparison::{Comparison, file_of},
     error::{PageError, chain},
+    form::{Asked, search_text},
     handler::here,
     page::{self, matrix::Window},
     store::{
@@ -28,9 +25,9 @@ const CELLS: usize = 1000;
 /// The most users in a window.
 const MOST_USERS: usize = 50;
 
-#[derive(Clone, Default, Deserialize)]
+#[derive(Deserialize)]
 pub(crate) struct MatrixQuery {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "search_text")]
     q: String,
     #[serde(default)]
     show: Show,
@@ -44,7 +41,9 @@ pub(crate) struct MatrixQuery {
 
 #[derive(Deserialize)]
 pub(crate) struct ExplainQuery {
+    #[serde(default)]
     user: String,
+    #[serde(default)]
     tool: String,
 }
 
@@ -52,9 +51,8 @@ pub(crate) async fn show(
     State(app): State<App>,
     visit: Visit,
     uri: Uri,
-    query: Result<Form<MatrixQuery>, FormRejection>,
+    Asked(query): Asked<MatrixQuery>,
 ) -> Result<Markup, PageError> {
-    let query = query.map(|Form(query)| query).unwrap_or_default();
     let settings = app.settings().clone();
     let against = query.against.clone();
     let (login, mut window) = app
@@ -74,7 +72,7 @@ pub(crate) async fn show(
 
 /// The users of the window with their facts, in one snapshot.
 fn read(conn: &mut AnyConnection, query: &MatrixQuery) -> diesel::QueryResult<Window> {
-    let filter = Filter { text: query.q.trim().to_owned(), show: query.show };
+    let filter = Filter { text: query.q.clone(), show: query.show };
     let start = match (&*query.after, &*query.from) {
         ("", "") => Start::Beginning,
         ("", from) => Start::From(from.to_owned()),
@@ -127,12 +125,10 @@ pub(crate) async fn explain(
     State(app): State<App>,
     visit: Visit,
     uri: Uri,
-    query: Result<Form<ExplainQuery>, FormRejection>,
+    Asked(ExplainQuery { user, tool }): Asked<ExplainQuery>,
 ) -> Result<Markup, PageError> {
-    let query = query.ok().map(|Form(query)| query);
     let (login, (explanation, user_id, tool_id)) = app
         .with_admin(&visit, here(&uri), move |conn, _| {
-            let ExplainQuery { user, tool } = query.ok_or(PageError::NotFound)?;
             let explanation = access::explain(conn, &user, &tool).map_err(|error| match error {
                 ExplainError::UnknownUser { .. } | ExplainError::UnknownTool { .. } => {
                     PageError::NotFound

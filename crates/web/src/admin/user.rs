@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     app::{App, Visit},
     error::PageError,
-    form::{NewUserForm, Posted, UserForm, given},
+    form::{Asked, NewUserForm, Posted, UserForm, given, search_text},
     handler::here,
     page::{
         self, Notice,
@@ -36,9 +36,9 @@ const PAGE: usize = 50;
 /// Events on a user's page.
 const EVENTS: i64 = 20;
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 pub(crate) struct ListQuery {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "search_text")]
     q: String,
     #[serde(default)]
     show: Show,
@@ -56,10 +56,9 @@ pub(crate) async fn list(
     State(app): State<App>,
     visit: Visit,
     uri: Uri,
-    query: Result<Form<ListQuery>, FormRejection>,
+    Asked(ListQuery { q, show, after }): Asked<ListQuery>,
 ) -> Result<Markup, PageError> {
-    let ListQuery { q, show, after } = query.map(|Form(query)| query).unwrap_or_default();
-    let filter = Filter { text: q.trim().to_owned(), show };
+    let filter = Filter { text: q, show };
     let asked = filter.clone();
     let (login, (mut users, count, tools)) = app
         .with_admin(&visit, here(&uri), move |conn, _| {

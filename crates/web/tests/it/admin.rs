@@ -215,7 +215,29 @@ fn two_admins_who_remove_each_other_at_once_leave_one(db: TestDatabase) {
     }
 }
 
+fn a_query_that_cannot_be_read_is_refused_and_no_error_of_the_app(db: TestDatabase) {
+    admin(&db, "root");
+    let app = Running::start(&db);
+    let root = app.log_in("root");
+    let long = format!("q={}", "x".repeat(60_000));
+    for page in ["/admin/users", "/admin/access"] {
+        // Without the filter, the page would be about everybody.
+        for query in ["q=root&show=Active", "q=root&q=x", "q=%00", "after=%00", &long] {
+            let answer = root.get(&format!("{page}?{query}"));
+            assert_eq!(answer.status, 400, "{page}: {}", &query[..query.len().min(20)]);
+            assert!(!answer.has("count"), "{}", answer.body);
+        }
+        assert_eq!(root.get(&format!("{page}?q={}", "x".repeat(200))).status, 200);
+    }
+    for query in ["from=%00", "against=%00", "explain?user=%00&tool=x", "explain?user=x&tool=%00"] {
+        let page = if query.starts_with("explain") { "/admin/access/" } else { "/admin/access?" };
+        assert_eq!(root.get(&format!("{page}{query}")).status, 400, "{query}");
+    }
+    assert_eq!(app.visitor().get("/health").json()["server_errors"], 0);
+}
+
 on_both_databases!(
+    a_query_that_cannot_be_read_is_refused_and_no_error_of_the_app,
     nobody_but_an_admin_gets_in,
     a_user_is_shown_then_made_and_can_log_in,
     what_is_done_to_users_is_shown_noted_and_undone,
