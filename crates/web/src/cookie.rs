@@ -35,7 +35,8 @@ fn name(environment: EnvironmentName, kind: Kind, scheme: Scheme) -> String {
     format!("{prefix}omnitool_{environment}_{kind}")
 }
 
-/// The token that the visitor's cookie holds.
+/// The token that the visitor's cookie holds. Other programs of the host, and other paths of it, may have set cookies of any
+/// bytes, also of this name: the first that holds a token counts.
 pub(crate) fn read(
     headers: &HeaderMap,
     environment: EnvironmentName,
@@ -46,11 +47,10 @@ pub(crate) fn read(
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == wanted)
-        .and_then(|(_, value)| Token::parse(value))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='))
+        .filter(|(name, _)| *name == wanted)
+        .find_map(|(_, value)| Token::parse(value))
 }
 
 /// A header that makes the browser keep `token`, for `seconds` or until it is closed.
@@ -126,5 +126,23 @@ mod tests {
         assert_eq!(read(&headers, STAGING, Kind::Session, Scheme::Http), Some(token));
         assert_eq!(read(&headers, STAGING, Kind::Form, Scheme::Http), None);
         assert_eq!(read(&headers, STAGING, Kind::Session, Scheme::Https), None);
+    }
+
+    #[test]
+    fn cookies_of_others_hide_ours_neither_by_their_bytes_nor_by_its_name() {
+        let token = Token::generate().unwrap();
+        let own = format!("omnitool_local_session={}", token.expose());
+        let read = |text: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, HeaderValue::from_bytes(text).unwrap());
+            read(&headers, EnvironmentName::Local, Kind::Session, Scheme::Http)
+        };
+        for others in ["theme=é", "omnitool_local_session=garbage", "omnitool_local_session=é"] {
+            for text in [format!("{others}; {own}"), format!("{own}; {others}")] {
+                assert_eq!(read(text.as_bytes()), Some(token.clone()), "{text}");
+            }
+            assert_eq!(read(others.as_bytes()), None);
+        }
+        assert_eq!(read(&[b"theme=\xe9; ", own.as_bytes()].concat()), Some(token));
     }
 }
