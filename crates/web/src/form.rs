@@ -75,9 +75,13 @@ pub(crate) struct PasswordForm {
 pub(crate) struct AccessForm {
     pub(crate) tool: i64,
     pub(crate) wish: Wish,
-    /// Names, one per line.
+    /// Names as somebody typed them, one per line.
     #[serde(default)]
     pub(crate) users: String,
+    /// The very name of a user, as the button on the user's page has it: names of an adopted database may begin or end
+    /// with a space, and without it be somebody else's.
+    #[serde(default)]
+    pub(crate) user: String,
     /// Whom the change is about: the named ones, or those whom the filter matches.
     #[serde(default)]
     pub(crate) scope: Scope,
@@ -143,6 +147,7 @@ impl AccessForm {
                     .users
                     .lines()
                     .map(str::trim)
+                    .chain([&*self.user])
                     .filter(|name| !name.is_empty())
                     .map(ToOwned::to_owned)
                     .collect();

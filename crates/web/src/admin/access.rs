@@ -29,7 +29,10 @@ pub(crate) async fn change(
         ("scope", scope.to_owned()),
     ];
     match form.scope {
-        Scope::Named => fields.push(("users", form.users.clone())),
+        Scope::Named => {
+            fields.push(("users", form.users.clone()));
+            fields.push(("user", form.user.clone()));
+        }
         Scope::Matching => {
             fields.push(("q", form.q.clone()));
             fields.push(("show", form.show.as_str().to_owned()));

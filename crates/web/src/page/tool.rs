@@ -248,7 +248,7 @@ fn user_button(login: &Login, user: &UserRow, tool: &ToolRow, wish: &str, label:
             (form_token(login))
             input type="hidden" name="tool" value=(tool.id);
             input type="hidden" name="wish" value=(wish);
-            input type="hidden" name="users" value=(user.username);
+            input type="hidden" name="user" value=(user.username);
             button.quiet type="submit" aria-label={ (label) " " (tool.name) } { (label) }
         }
     }

@@ -112,6 +112,25 @@ fn single_users_are_granted_excluded_included_and_revoked(db: TestDatabase) {
     assert_eq!(events, ["grant", "exclude", "include", "revoke"]);
 }
 
+fn the_button_of_a_user_with_a_space_in_the_name_changes_nobody_else(db: TestDatabase) {
+    let tool = scenario(&db);
+    let carol_ = fixture::user(&mut db.connection(), "carol ");
+    let app = Running::start(&db);
+    let admin = app.log_in("admin");
+    let page = admin.get(&format!("/admin/users/{carol_}"));
+    let (id, user) = (tool.to_string(), page.hidden("user"));
+    assert_eq!(user, "carol ");
+    let shown = admin.send(CHANGE, &[("tool", &id), ("wish", "grant"), ("user", user)]);
+    assert_eq!(shown.text("granted"), "Granted (1): carol ");
+    let fields = ["tool", "wish", "scope", "users", "user", "fingerprint"];
+    let fields = fields.map(|name| (name, shown.hidden(name)));
+    assert_eq!(admin.send(CHANGE, &fields).status, 303);
+    assert_eq!(names(&db, tool), ["carol "]);
+    // Whoever types a list means no space.
+    let fields = [("tool", &*id), ("wish", "grant"), ("users", "carol \n")];
+    assert_eq!(admin.send(CHANGE, &fields).text("granted"), "Granted (1): carol");
+}
+
 fn a_search_decides_for_whom_a_change_is_made_at_once(db: TestDatabase) {
     let tool = scenario(&db);
     let conn = &mut db.connection();
@@ -233,6 +252,7 @@ fn a_change_of_a_tool_that_is_gone_names_it(db: TestDatabase) {
 on_both_databases!(
     everyone_except_user_a_in_one_step,
     single_users_are_granted_excluded_included_and_revoked,
+    the_button_of_a_user_with_a_space_in_the_name_changes_nobody_else,
     a_search_decides_for_whom_a_change_is_made_at_once,
     what_changed_meanwhile_is_shown_again_and_not_done,
     a_mistyped_exception_lets_nobody_in,
