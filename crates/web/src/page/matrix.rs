@@ -9,7 +9,7 @@ use omnitool_tool_access::Explanation;
 use super::{Login, layout, query, user::plural};
 use crate::{
     app::Settings,
-    comparison::{Comparison, Difference, Verdict, verdict},
+    comparison::{Comparison, Difference, Facts, Verdict},
     store::{
         tool::ToolRow,
         user::{Filter, UserRow},
@@ -61,9 +61,12 @@ impl Window {
     fn verdict(&self, user: &UserRow, tool: &ToolRow) -> Option<Verdict> {
         let comparison = self.comparison.as_ref()?.as_ref().ok()?;
         let key = (user.id, tool.id);
-        let is_in = self.grants.contains_key(&key) || self.wildcards.contains(&tool.id);
-        let differences = comparison.of(&tool.name, Some(&user.username));
-        verdict(differences, is_in, self.exclusions.contains(&key))
+        let here = Facts {
+            is_granted: self.grants.contains_key(&key),
+            is_for_everyone: self.wildcards.contains(&tool.id),
+            is_excluded: self.exclusions.contains(&key),
+        };
+        comparison.verdict(&tool.name, &user.username, here)
     }
 
     fn address(&self, more: &[(&str, &str)]) -> String {

@@ -126,6 +126,36 @@ fn beside_a_file_cells_are_missing_extra_or_contradicting(db: TestDatabase) {
     assert!(broken.text("comparison").starts_with("Cannot compare: "), "{}", broken.body);
 }
 
+fn beside_a_file_that_lets_in_an_exclusion_is_contradicting(db: TestDatabase) {
+    admin(&db, "root");
+    let [bob, carol] = ["bob", "carol"].map(|name| user(&db, name));
+    let conn = &mut db.connection();
+    let [mail, rooms] = ["Mail", "Rooms"].map(|name| fixture::tool(conn, name));
+    fixture::grant(conn, bob, mail);
+    fixture::exclude(conn, bob, mail);
+    fixture::exclude(conn, carol, mail);
+    fixture::everyone(conn, rooms);
+    fixture::exclude(conn, bob, rooms);
+    let folder = tempfile::tempdir().unwrap();
+    let file = r#"{"format": "omnitool.tool-access", "version": 1, "environment": "local",
+        "users": ["bob", "carol", "root"], "tools": {
+        "Mail": {"everyone": false, "excluded": [], "granted": ["bob"]},
+        "Rooms": {"everyone": true, "excluded": ["carol"], "granted": []}}}"#;
+    std::fs::write(folder.path().join("local_tool_access.json"), file).unwrap();
+    let access_files = Some(folder.path().to_owned());
+    let app = Running::with(Settings { access_files, ..settings(&db) });
+    let page = app.log_in("root").get("/admin/access?against=local").body;
+    for (user, tool, words) in [
+        ("bob", "Mail", "excluded, contradicting the file"),
+        ("bob", "Rooms", "excluded, contradicting the file"),
+        ("carol", "Mail", "excluded, extra here"),
+        ("carol", "Rooms", "everyone, contradicting the file"),
+        ("root", "Rooms", "everyone"),
+    ] {
+        assert_eq!(cell(&page, user, tool), words, "{user} {tool}");
+    }
+}
+
 fn more_differences_than_a_plan_lists_are_marked_in_each_window(db: TestDatabase) {
     admin(&db, "root");
     let conn = &mut db.connection();
@@ -163,6 +193,7 @@ on_both_databases!(
     the_matrix_shows_each_fact_and_explains_it,
     the_export_is_that_of_the_program,
     beside_a_file_cells_are_missing_extra_or_contradicting,
+    beside_a_file_that_lets_in_an_exclusion_is_contradicting,
     more_differences_than_a_plan_lists_are_marked_in_each_window,
 );
 
