@@ -54,18 +54,22 @@ pub(crate) async fn show(
     Asked(query): Asked<MatrixQuery>,
 ) -> Result<Markup, PageError> {
     let settings = app.settings().clone();
-    let against = query.against.clone();
     let (login, mut window) = app
-        .with_admin(&visit, here(&uri), move |conn, _| {
-            Ok(read_snapshot(conn, |conn| read(conn, &query))?)
+        .with_admin(&visit, here(&uri), {
+            let settings = settings.clone();
+            move |conn, _| {
+                let mut window = read_snapshot(conn, |conn| read(conn, &query))?;
+                window.files = list_files(&settings);
+                window.against =
+                    window.files.iter().copied().find(|name| name.as_str() == query.against);
+                Ok(window)
+            }
         })
         .await?;
-    if !against.is_empty() || settings.access_files.is_some() {
-        let compared = move || {
-            compare(&settings, &mut window, &against);
-            window
-        };
-        window = app.one_at_a_time(compared).await?;
+    if let Some(environment) = window.against {
+        let names: Vec<String> = window.users.iter().map(|user| user.username.clone()).collect();
+        let compared = move || compare(&settings, environment, &names);
+        window.comparison = app.one_at_a_time(compared).await?;
     }
     Ok(page::matrix::matrix(app.settings(), &login, &window))
 }
@@ -103,22 +107,26 @@ fn read(conn: &mut AnyConnection, query: &MatrixQuery) -> diesel::QueryResult<Wi
     })
 }
 
-/// Compares the window with the export file of the environment `against`, if one is asked for. A connection and a thread
-/// of its own, since those of the pools would keep the memory that the comparison takes.
-fn compare(settings: &Settings, window: &mut Window, against: &str) {
-    let Some(folder) = &settings.access_files else { return };
-    window.files = EnvironmentName::ALL
-        .into_iter()
-        .filter(|environment| file_of(folder, *environment).is_file())
-        .collect();
-    window.against = window.files.iter().copied().find(|name| name.as_str() == against);
-    window.comparison = window.against.map(|environment| {
-        let names: Vec<String> = window.users.iter().map(|user| user.username.clone()).collect();
-        let file = file_of(folder, environment);
-        let definitions = settings.definitions.as_ref();
-        let mut conn = open(&settings.database_url, Mode::Read).map_err(|error| chain(&error))?;
-        Comparison::read(&mut conn, settings.environment, definitions, &file, &names)
-    });
+/// The environments whose export files are there.
+fn list_files(settings: &Settings) -> Vec<EnvironmentName> {
+    let Some(folder) = &settings.access_files else { return Vec::new() };
+    let is_there = |environment: &EnvironmentName| file_of(folder, *environment).is_file();
+    EnvironmentName::ALL.into_iter().filter(is_there).collect()
+}
+
+/// Compares the users of the window with the export file of the environment `against`. A connection and a thread of its own,
+/// since those of the pools would keep the memory that the comparison takes.
+fn compare(
+    settings: &Settings,
+    against: EnvironmentName,
+    users: &[String],
+) -> Option<Result<Comparison, String>> {
+    let file = file_of(settings.access_files.as_ref()?, against);
+    let definitions = settings.definitions.as_ref();
+    let conn = open(&settings.database_url, Mode::Read).map_err(|error| chain(&error));
+    Some(conn.and_then(|mut conn| {
+        Comparison::read(&mut conn, settings.environment, definitions, &file, users)
+    }))
 }
 
 pub(crate) async fn explain(
@@ -145,4 +153,69 @@ pub(crate) async fn explain(
         })
         .await?;
     Ok(page::matrix::explain(app.settings(), &login, &explanation, user_id, tool_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use diesel::prelude::*;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+    use omnitool_database::schema::{user_session, users};
+    use omnitool_testing::{Dialect, TestDatabase, fixture};
+
+    use super::*;
+    use crate::{app, token::Token};
+
+    #[tokio::test]
+    async fn the_matrix_waits_for_no_comparison_of_somebody_else() {
+        let db = TestDatabase::migrated(Dialect::Sqlite);
+        let conn = &mut db.connection();
+        let root = fixture::user(conn, "root");
+        diesel::update(users::table.find(root))
+            .set(users::is_admin.eq(true))
+            .execute(conn)
+            .unwrap();
+        let token = Token::generate().unwrap();
+        let now = chrono::Utc::now().naive_utc();
+        diesel::insert_into(user_session::table)
+            .values((
+                user_session::token_sha256.eq(token.sha256()),
+                user_session::user_id.eq(root),
+                user_session::created_at.eq(now),
+                user_session::expires_at.eq(now + chrono::TimeDelta::hours(1)),
+            ))
+            .execute(conn)
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("local_tool_access.json"), "{").unwrap();
+        let access_files = Some(folder.path().to_owned());
+        let settings = Settings::new(EnvironmentName::Local, "0001", db.url().clone());
+        let app = App::new(Settings { access_files, ..settings });
+
+        let ((begin, begun), (go_on, end)) = (mpsc::channel(), mpsc::channel::<()>());
+        let same = app.clone();
+        let comparison = tokio::spawn(async move {
+            let body = move || begin.send(()).is_ok() && end.recv().is_ok();
+            same.one_at_a_time(body).await
+        });
+        while begun.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        let request = Request::get("/admin/access")
+            .header("cookie", format!("omnitool_local_session={}", token.expose()))
+            .body(Body::empty())
+            .unwrap();
+        let answer = TowerToHyperService::new(app::router(&app)).call(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let page = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        assert!(String::from_utf8_lossy(&page).contains("compare with local"), "{page:?}");
+        drop(go_on);
+        comparison.await.unwrap().unwrap();
+    }
 }
