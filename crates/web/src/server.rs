@@ -1,6 +1,14 @@
 //! Listening, answering, and ending in order.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request};
 use hyper::{
@@ -14,14 +22,18 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    runtime, signal, time,
+    runtime, signal,
+    time::{self, Sleep},
 };
 
 use crate::app::{self, App, Peer};
 
 /// How long a client may take to send a request's head, and a kept connection may wait for the next one.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a client may take none of an answer's bytes. Less than what is given at the end, which would be waited for.
+const WRITE_LIMIT: Duration = Duration::from_secs(15);
 /// How long requests that are under way at the end may go on. Heroku kills after 30 s.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long queries whose visitors are gone may go on after that.
@@ -114,13 +126,84 @@ fn connect(stream: TcpStream, peer: SocketAddr, router: Router, connections: &Gr
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Limited::new(stream)), service);
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(client = %peer.ip(), "a connection ended early: {error}");
         }
     });
+}
+
+/// A connection that fails when its client takes nothing of an answer for long: one that sends requests and never reads would
+/// be kept for ever.
+struct Limited {
+    stream: TcpStream,
+    /// When the patience ends, where something waits to be taken.
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl Limited {
+    const fn new(stream: TcpStream) -> Self {
+        Self { stream, limit: None }
+    }
+
+    /// What a write that came to `written` comes to within the limit.
+    fn within_limit(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.limit = None;
+            return written;
+        }
+        let limit = self.limit.get_or_insert_with(|| Box::pin(time::sleep(WRITE_LIMIT)));
+        ready!(limit.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Limited {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Limited {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.within_limit(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.within_limit(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// A client that went away is nothing; where the system has no more files, some must be closed first.
@@ -170,5 +253,39 @@ pub fn interruption() -> io::Result<impl Future<Output = ()>> {
             }
             tracing::info!("told to stop");
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omnitool_environment::{DatabaseUrl, EnvironmentName};
+
+    use super::*;
+    use crate::app::Settings;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_reads_is_not_kept() {
+        let url = DatabaseUrl::sqlite("none.db".as_ref());
+        let app = App::new(Settings::new(EnvironmentName::Local, "0001", url));
+        let server = Server::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let client = TcpStream::connect(server.address()).await.unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            server.serve(&app, async { stopped.await.unwrap_or_default() }).await;
+        });
+        let started = time::Instant::now();
+        let requests = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+        loop {
+            client.writable().await.unwrap();
+            match client.try_write(&requests) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+        assert_eq!(started.elapsed().as_secs(), WRITE_LIMIT.as_secs());
+        drop(stop);
+        serving.await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), WRITE_LIMIT.as_secs());
     }
 }
