@@ -114,6 +114,11 @@ fn import(
     if args.dry_run {
         let plan = plan_import(conn, environment, &request).map_err(failed)?;
         bar.finish_and_clear();
+        if let Err(refusal) = plan.check_limit(request.removals) {
+            say(&format!("warning: without --dry-run this is refused: {refusal}\n"));
+        } else if args.lacks_confirmation(&plan) {
+            say("hint: what removes facts is done with --confirm\n");
+        }
         return finish(args, &plan, Status::Pending);
     }
     let mut refused = None;

@@ -296,6 +296,11 @@ fn what_removes_has_to_be_confirmed(db: TestDatabase) {
     let limited = ["--source", file, "--mode", "sync", "--max-removals", "0"];
     let output = run(&project, &db, &limited).failure(1);
     assert!(output.contains("at most 0 may be removed"), "{output}");
+    let dry = run(&project, &db, &[&limited[..], &["--dry-run"]].concat());
+    assert!(dry.stderr.starts_with("warning: without --dry-run this is refused: "), "{dry:?}");
+    assert!(dry.success().contains("- Invoice Generator: alice granted"));
+    let dry = run(&project, &db, &["--source", file, "--mode", "sync", "--dry-run"]);
+    assert_eq!(dry.stderr, "hint: what removes facts is done with --confirm\n");
     let output = run(&project, &db, &["--source", file, "--mode", "sync", "--confirm"]).success();
     insta::allow_duplicates! {
         insta::assert_snapshot!(output, @r"

@@ -162,7 +162,12 @@ impl ImportPlan {
         parts.join("; ")
     }
 
-    pub(crate) fn check_limit(&self, limit: RemovalLimit) -> Result<(), ImportError> {
+    /// Whether no more is removed than `limit` allows, which an import asks before it applies the plan.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError::TooManyRemovals`] where more is.
+    pub fn check_limit(&self, limit: RemovalLimit) -> Result<(), ImportError> {
         let is_limited = match self.mode {
             Mode::Merge => false,
             Mode::Sync => true,

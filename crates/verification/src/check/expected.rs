@@ -45,6 +45,7 @@ pub(super) fn access_is_as_exported(
     let mut findings = still_let_in(conn, &plan, &missing, context)?;
     findings.extend(lacking(&plan, missing, context));
     findings.extend(beyond(&plan, context));
+    findings.extend(waiting(&plan, context));
     if findings.is_empty() {
         return Ok(Verdict::passed(message(&plan)));
     }
@@ -127,6 +128,18 @@ fn beyond(plan: &ImportPlan, context: &Context) -> Option<Finding> {
         };
         let what = format!("{} that the export, which speaks for it, has not", facts(count));
         Finding::warning(what).first_rows(rows, count).repair(repair)
+    })
+}
+
+/// Exclusions of users who do not exist here: nothing keeps out whoever gets such a name before the next import.
+fn waiting(plan: &ImportPlan, context: &Context) -> Option<Finding> {
+    let count = plan.unknown_exclusion_count;
+    (count > 0).then(|| {
+        let rows = plan.unknown_exclusions.iter().take(SHOWN_ROWS);
+        let what = format!("{} of users who do not exist here", quantity(count, "exclusion"));
+        Finding::warning(what)
+            .first_rows(rows.map(|fact| one_line(&fact.to_string())).collect(), count)
+            .repair(format!("once they are created: {}", import(&plan.source, context)))
     })
 }
 
