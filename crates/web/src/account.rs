@@ -6,7 +6,7 @@ use axum::{
     response::{AppendHeaders, IntoResponse as _, Response},
 };
 use maud::Markup;
-use omnitool_database::write_transaction;
+use omnitool_database::{AnyConnection, write_transaction};
 
 use crate::{
     app::{App, Visit},
@@ -45,7 +45,7 @@ pub(crate) async fn change_password(
     Posted { visit, form }: Posted<PasswordForm>,
 ) -> Result<Response, PageError> {
     let account = Destination::parse("/account").unwrap_or_default();
-    let (viewer, user) = find(&app, &visit, account).await?;
+    let (viewer, user) = find(&app, &visit, account.clone()).await?;
     let form_token = visit.session.as_ref().map(Token::form_token).unwrap_or_default();
     let login = Login { viewer: viewer.clone(), form_token };
     let refuse = |status, text| {
@@ -82,22 +82,13 @@ pub(crate) async fn change_password(
     };
     app.attempts().succeeded(attempt);
     let token = Token::generate()?;
-    let (opened, author) = (token.clone(), viewer.username.clone());
-    let changed = app
-        .database(move |conn| {
-            Ok(write_transaction(conn, |conn| {
-                // Somebody else has changed it meanwhile: an admin, or the same user elsewhere.
-                if user::replace_password_hash(conn, viewer.id, &old, &hash)? == 0 {
-                    return Ok::<_, diesel::result::Error>(false);
-                }
-                session::replace_all(conn, viewer.id, &opened)?;
-                user::insert_event(conn, &author, viewer.id, "change-password", None)?;
-                Ok(true)
-            })?)
-        })
-        .await?;
-    if !changed {
-        return refuse(StatusCode::CONFLICT, "The password was changed elsewhere meanwhile.");
+    let change = OwnChange { viewer, old, new: hash, before: visit.session, token: token.clone() };
+    match app.database(move |conn| Ok(change.apply(conn)?)).await? {
+        Outcome::Done => {}
+        Outcome::SessionOver => return Err(PageError::LoginNeeded(account)),
+        Outcome::ChangedElsewhere => {
+            return refuse(StatusCode::CONFLICT, "The password was changed elsewhere meanwhile.");
+        }
     }
     let seconds = Some(session::LIFETIME.num_seconds());
     let keep = cookie::set(app.environment(), Kind::Session, visit.scheme, &token, seconds);
@@ -107,6 +98,50 @@ pub(crate) async fn change_password(
     Ok((AppendHeaders([(header::SET_COOKIE, keep)]), page).into_response())
 }
 
+/// A new password of whoever has the session `before`.
+struct OwnChange {
+    viewer: Viewer,
+    /// The hash that the current password was checked against.
+    old: String,
+    new: String,
+    before: Option<Token>,
+    /// Of the session that then begins.
+    token: Token,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Somebody has ended the session meanwhile: an admin, or the same user elsewhere.
+    SessionOver,
+    ChangedElsewhere,
+}
+
+impl OwnChange {
+    /// Changes nothing where something else has changed while the passwords were hashed.
+    fn apply(&self, conn: &mut AnyConnection) -> diesel::QueryResult<Outcome> {
+        let Self { viewer, old, new, before, token } = self;
+        write_transaction(conn, |conn| {
+            // First, so that whoever resets the password at the same time is waited for and then seen.
+            let is_same = user::lock_credential(conn, viewer.id, old)?;
+            let still = match before {
+                Some(before) => session::find(conn, before)?,
+                None => None,
+            };
+            if still.is_none_or(|still| still.id != viewer.id) {
+                return Ok(Outcome::SessionOver);
+            }
+            if !is_same {
+                return Ok(Outcome::ChangedElsewhere);
+            }
+            user::set_password_hash(conn, viewer.id, new)?;
+            session::replace_all(conn, viewer.id, token)?;
+            user::insert_event(conn, &viewer.username, viewer.id, "change-password", None)?;
+            Ok(Outcome::Done)
+        })
+    }
+}
+
 async fn find(app: &App, visit: &Visit, here: Destination) -> Result<(Viewer, UserRow), PageError> {
     app.with_visitor(visit, |conn, viewer| {
         let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
@@ -114,4 +149,60 @@ async fn find(app: &App, visit: &Visit, here: Destination) -> Result<(Viewer, Us
         Ok((viewer, user))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::*;
+    use omnitool_database::schema::users;
+    use omnitool_testing::{TestDatabase, fixture, on_both_databases};
+
+    use super::*;
+    use crate::session::Proof;
+
+    /// A change that a user has asked for who is logged in.
+    fn under_way(conn: &mut AnyConnection) -> OwnChange {
+        let (id, old) = (fixture::user(conn, "alice"), "!".to_owned());
+        let before = Token::generate().unwrap();
+        let proof = Proof { user_id: id, password_hash: old.clone(), new_hash: None };
+        assert!(session::open(conn, &proof, &before, None).unwrap());
+        let viewer = Viewer { id, username: "alice".to_owned(), is_admin: false };
+        let token = Token::generate().unwrap();
+        OwnChange { viewer, old, new: "own".to_owned(), before: Some(before), token }
+    }
+
+    fn stored(conn: &mut AnyConnection) -> String {
+        users::table.select(users::password_hash).first(conn).unwrap()
+    }
+
+    fn the_password_stays_where_the_session_has_ended_or_the_user_meanwhile(db: TestDatabase) {
+        let conn = &mut db.connection();
+        let change = under_way(conn);
+        let set_active = |conn: &mut _, is| user::set_active(conn, change.viewer.id, is).unwrap();
+        set_active(conn, false);
+        assert_eq!(change.apply(conn).unwrap(), Outcome::SessionOver);
+        set_active(conn, true);
+        user::delete_sessions_of(conn, change.viewer.id).unwrap();
+        assert_eq!(change.apply(conn).unwrap(), Outcome::SessionOver);
+        assert_eq!(stored(conn), "!");
+        assert_eq!(session::find(conn, &change.token).unwrap(), None);
+    }
+
+    fn the_password_stays_where_it_was_changed_elsewhere_meanwhile(db: TestDatabase) {
+        let conn = &mut db.connection();
+        let change = under_way(conn);
+        user::set_password_hash(conn, change.viewer.id, "other").unwrap();
+        assert_eq!(change.apply(conn).unwrap(), Outcome::ChangedElsewhere);
+        assert_eq!(stored(conn), "other");
+        user::set_password_hash(conn, change.viewer.id, "!").unwrap();
+        assert_eq!(change.apply(conn).unwrap(), Outcome::Done);
+        assert_eq!(stored(conn), "own");
+        assert_eq!(session::find(conn, &change.token).unwrap(), Some(change.viewer.clone()));
+        assert_eq!(change.apply(conn).unwrap(), Outcome::SessionOver);
+    }
+
+    on_both_databases!(
+        the_password_stays_where_the_session_has_ended_or_the_user_meanwhile,
+        the_password_stays_where_it_was_changed_elsewhere_meanwhile,
+    );
 }

@@ -53,20 +53,40 @@ pub(crate) fn find_dashboard(
     Ok(Some((viewer, entries)))
 }
 
+/// What a login has shown: that somebody knows the password behind `password_hash`.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    pub(crate) user_id: i64,
+    pub(crate) password_hash: String,
+    /// A hash of today to put in its place, where it is an old one.
+    pub(crate) new_hash: Option<String>,
+}
+
 /// Opens a session under `token`, closes the one that the browser had before, and forgets those that are over.
+///
+/// Does nothing and says `false` where the user is no longer active or has another hash than `proof` is about: checking a
+/// password takes long, and whoever resets it or deactivates the user meanwhile wants no session to begin.
 pub(crate) fn open(
     conn: &mut AnyConnection,
-    user_id: i64,
+    proof: &Proof,
     token: &Token,
     before: Option<&Token>,
-) -> diesel::QueryResult<()> {
+) -> diesel::QueryResult<bool> {
     let now = Utc::now().naive_utc();
     write_transaction(conn, |conn| {
+        // The user first and sessions then, as everybody does it who ends sessions: nobody waits crosswise.
+        if !store::user::lock_credential(conn, proof.user_id, &proof.password_hash)? {
+            return Ok(false);
+        }
+        if let Some(hash) = &proof.new_hash {
+            store::user::set_password_hash(conn, proof.user_id, hash)?;
+        }
         if let Some(before) = before {
             store::delete_session(conn, &before.sha256())?;
         }
         store::delete_expired_sessions(conn, now)?;
-        insert(conn, user_id, token, now)
+        insert(conn, proof.user_id, token, now)?;
+        Ok(true)
     })
 }
 
@@ -101,4 +121,67 @@ fn insert(
     };
     store::insert_session(conn, &row)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::*;
+    use omnitool_database::schema::{user_session, users};
+    use omnitool_testing::{TestDatabase, fixture, on_both_databases};
+
+    use super::*;
+    use crate::user_change::{self, Action};
+
+    fn alice(conn: &mut AnyConnection, new_hash: Option<&str>) -> Proof {
+        Proof {
+            user_id: fixture::user(conn, "alice"),
+            password_hash: "!".to_owned(),
+            new_hash: new_hash.map(ToOwned::to_owned),
+        }
+    }
+
+    fn sessions(conn: &mut AnyConnection) -> i64 {
+        user_session::table.count().get_result(conn).unwrap()
+    }
+
+    fn change(conn: &mut AnyConnection, user_id: i64, action: &Action) {
+        let plan = user_change::plan(conn, user_id, action.clone()).unwrap();
+        let fingerprint = plan.fingerprint();
+        let _ =
+            user_change::apply(conn, user_id, action.clone(), Some("new"), &fingerprint, "root")
+                .unwrap();
+    }
+
+    fn no_session_is_opened_for_a_password_that_was_reset_meanwhile(db: TestDatabase) {
+        let conn = &mut db.connection();
+        let proof = alice(conn, Some("rehashed"));
+        change(conn, proof.user_id, &Action::ResetPassword);
+        assert!(!open(conn, &proof, &Token::generate().unwrap(), None).unwrap());
+        let stored: String = users::table.select(users::password_hash).first(conn).unwrap();
+        assert_eq!((stored.as_str(), sessions(conn)), ("new", 0));
+    }
+
+    fn no_session_is_opened_for_a_user_who_was_deactivated_meanwhile(db: TestDatabase) {
+        let conn = &mut db.connection();
+        let proof = alice(conn, None);
+        let token = Token::generate().unwrap();
+        assert!(open(conn, &proof, &token, None).unwrap());
+        change(conn, proof.user_id, &Action::Deactivate);
+        assert!(!open(conn, &proof, &Token::generate().unwrap(), Some(&token)).unwrap());
+        assert_eq!(sessions(conn), 0);
+    }
+
+    fn a_login_that_replaces_an_old_hash_opens_its_session(db: TestDatabase) {
+        let conn = &mut db.connection();
+        let proof = alice(conn, Some("rehashed"));
+        assert!(open(conn, &proof, &Token::generate().unwrap(), None).unwrap());
+        let stored: String = users::table.select(users::password_hash).first(conn).unwrap();
+        assert_eq!((stored.as_str(), sessions(conn)), ("rehashed", 1));
+    }
+
+    on_both_databases!(
+        no_session_is_opened_for_a_password_that_was_reset_meanwhile,
+        no_session_is_opened_for_a_user_who_was_deactivated_meanwhile,
+        a_login_that_replaces_an_old_hash_opens_its_session,
+    );
 }

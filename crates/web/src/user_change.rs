@@ -211,17 +211,19 @@ pub(crate) fn apply(
         match &plan.action {
             Action::Activate => store::set_active(conn, user_id, true)?,
             Action::Deactivate => {
-                store::delete_sessions_of(conn, user_id)?;
-                store::set_active(conn, user_id, false)?
+                store::set_active(conn, user_id, false)?;
+                // After the user's row, which a login locks: one that came before has its session here, and one that
+                // comes later sees what was done.
+                store::delete_sessions_of(conn, user_id)?
             }
             Action::MakeAdmin => store::set_admin(conn, user_id, true)?,
             Action::RemoveAdmin => store::set_admin(conn, user_id, false)?,
             Action::ResetPassword => {
-                store::delete_sessions_of(conn, user_id)?;
-                match password_hash {
-                    Some(hash) => store::set_password_hash(conn, user_id, hash)?,
-                    None => return Err(UserChangeError::Stale(Box::new(plan))),
-                }
+                let Some(hash) = password_hash else {
+                    return Err(UserChangeError::Stale(Box::new(plan)));
+                };
+                store::set_password_hash(conn, user_id, hash)?;
+                store::delete_sessions_of(conn, user_id)?
             }
             Action::PhoneNumber(number) => {
                 previous = Some(plan.user.phone_number.clone().unwrap_or_default());

@@ -203,6 +203,27 @@ pub(crate) fn lock_active_admins(conn: &mut AnyConnection) -> QueryResult<Vec<i6
     }
 }
 
+/// Locks the user until the transaction ends, if still active and still with this hash; says whether that is so. Whoever
+/// deactivates the user or resets the password at the same time waits, or is waited for here and then seen.
+pub(crate) fn lock_credential(
+    conn: &mut AnyConnection,
+    id: i64,
+    password_hash: &str,
+) -> QueryResult<bool> {
+    let user = users::table
+        .find(id)
+        .filter(users::password_hash.eq(password_hash))
+        .filter(users::is_active)
+        .select(users::id);
+    let found: Option<i64> = match conn {
+        AnyConnection::Sqlite(c) => user.first(c),
+        // Not stronger, since nobody who refers to the user's key has to wait.
+        AnyConnection::Postgres(c) => user.for_no_key_update().first(c),
+    }
+    .optional()?;
+    Ok(found.is_some())
+}
+
 pub(crate) fn set_active(conn: &mut AnyConnection, id: i64, is_active: bool) -> QueryResult<usize> {
     diesel::update(users::table.find(id)).set(users::is_active.eq(is_active)).execute(conn)
 }
@@ -225,18 +246,6 @@ pub(crate) fn set_password_hash(
     hash: &str,
 ) -> QueryResult<usize> {
     diesel::update(users::table.find(id)).set(users::password_hash.eq(hash)).execute(conn)
-}
-
-/// Replaces a hash that is still `old`: whoever has changed the password meanwhile keeps the new one.
-pub(crate) fn replace_password_hash(
-    conn: &mut AnyConnection,
-    id: i64,
-    old: &str,
-    new: &str,
-) -> QueryResult<usize> {
-    diesel::update(users::table.find(id).filter(users::password_hash.eq(old)))
-        .set(users::password_hash.eq(new))
-        .execute(conn)
 }
 
 /// Ends all of the user's sessions.

@@ -1,8 +1,14 @@
-use diesel::prelude::*;
-use omnitool_database::schema::{user_session, users};
+use std::{thread, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use diesel::{prelude::*, sql_types::BigInt};
+use omnitool_database::{
+    schema::{user_session, users},
+    write_transaction,
+};
 use omnitool_testing::{Dialect, TestDatabase, on_both_databases};
 
-use crate::running::{PASSWORD, Running, user};
+use crate::running::{PASSWORD, Running, admin, user};
 
 fn a_login_leads_to_the_dashboard_and_a_logout_ends_it(db: TestDatabase) {
     user(&db, "alice");
@@ -103,7 +109,75 @@ fn a_session_ends_with_its_time_and_with_its_user(db: TestDatabase) {
     assert_eq!(sessions, 1);
 }
 
+/// Waits until somebody waits for a lock that a transaction of the test holds.
+fn wait_for_a_lock(db: &TestDatabase) {
+    // SQLite has no list of who waits; within this time both systems have come to that point.
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(100));
+        if db.dialect() == Dialect::Postgres {
+            let waits = "SELECT count(*) AS number FROM pg_stat_activity \
+                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let waits: Number = diesel::sql_query(waits).get_result(&mut db.connection()).unwrap();
+            if waits.number > 0 {
+                return;
+            }
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+fn a_login_under_way_while_the_password_is_reset_is_refused(db: TestDatabase) {
+    let alice = user(&db, "alice");
+    let app = Running::start(&db);
+    let visitor = app.visitor();
+    let conn = &mut db.connection();
+    let login = write_transaction(conn, |conn| {
+        diesel::update(users::table.find(alice)).set(users::password_hash.eq("!")).execute(conn)?;
+        let login = thread::spawn(move || visitor.log_in("alice", PASSWORD).status);
+        wait_for_a_lock(&db);
+        QueryResult::Ok(login)
+    });
+    assert_eq!(login.unwrap().join().unwrap(), 401);
+    let sessions: i64 = user_session::table.count().get_result(conn).unwrap();
+    assert_eq!(sessions, 0);
+}
+
+fn a_reset_ends_also_the_session_that_a_login_is_just_opening(db: TestDatabase) {
+    admin(&db, "root");
+    let alice = user(&db, "alice");
+    let app = Running::start(&db);
+    let root = app.log_in("root");
+    let path = format!("/admin/users/{alice}/change");
+    let conn = &mut db.connection();
+    // As a login does it, which has locked the user and not yet committed its session.
+    let reset = write_transaction(conn, |conn| {
+        let lock = format!("UPDATE users SET is_active = is_active WHERE id = {alice}");
+        diesel::sql_query(lock).execute(conn)?;
+        diesel::insert_into(user_session::table)
+            .values((
+                user_session::token_sha256.eq("0".repeat(64)),
+                user_session::user_id.eq(alice),
+                user_session::expires_at.eq(Utc::now().naive_utc() + TimeDelta::hours(1)),
+            ))
+            .execute(conn)?;
+        let reset =
+            thread::spawn(move || root.change(&path, &[("action", "reset-password")]).1.status);
+        wait_for_a_lock(&db);
+        QueryResult::Ok(reset)
+    });
+    assert_eq!(reset.unwrap().join().unwrap(), 200);
+    let of_alice = user_session::table.filter(user_session::user_id.eq(alice)).count();
+    assert_eq!(of_alice.get_result::<i64>(conn).unwrap(), 0);
+}
+
 on_both_databases!(
+    a_login_under_way_while_the_password_is_reset_is_refused,
+    a_reset_ends_also_the_session_that_a_login_is_just_opening,
     a_login_leads_to_the_dashboard_and_a_logout_ends_it,
     whatever_is_wrong_the_answer_is_the_same,
     each_login_begins_a_new_session_and_ends_the_one_before,
