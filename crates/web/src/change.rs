@@ -93,7 +93,15 @@ pub(crate) struct Plan {
     pub(crate) lose: Names,
     /// Users who are excluded already and stay so, where everyone is let in.
     pub(crate) stay_excluded: Names,
+    /// The keys of these three, of whom only some are named.
+    gaining: Keys,
+    losing: Keys,
+    staying: Keys,
 }
+
+/// Keys, of which only a digest is kept: there may be as many as there are users.
+#[derive(Clone, Debug, Default)]
+struct Keys(Sha256);
 
 /// Why there is no plan, or it was not applied; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +136,25 @@ impl Names {
     }
 }
 
+impl Keys {
+    /// Takes the next key; users are seen in the order of theirs.
+    fn add(&mut self, key: i64) {
+        self.0.update(key.to_be_bytes());
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        self.0.clone().finalize().into()
+    }
+}
+
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+impl Eq for Keys {}
+
 impl Plan {
     pub(crate) fn new(tool: ToolRow, everyone: Option<Change>) -> Self {
         Self {
@@ -145,6 +172,9 @@ impl Plan {
             gain: Names::default(),
             lose: Names::default(),
             stay_excluded: Names::default(),
+            gaining: Keys::default(),
+            losing: Keys::default(),
+            staying: Keys::default(),
         }
     }
 
@@ -167,7 +197,7 @@ impl Plan {
         !self.exclusions.is_empty()
     }
 
-    /// Tells plans apart that change different facts or let other people in.
+    /// Tells plans apart that change different facts, let other people in or out, or leave others excluded.
     pub(crate) fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(self.tool.id.to_be_bytes());
@@ -177,8 +207,10 @@ impl Plan {
             digest.update((keys.len() as u64).to_be_bytes());
             keys.iter().for_each(|key| digest.update(key.to_be_bytes()));
         }
-        digest.update(self.gain.count.to_be_bytes());
-        digest.update(self.lose.count.to_be_bytes());
+        // Each of one length, so that nobody slips from one list into the next.
+        for keys in [&self.gaining, &self.losing, &self.staying] {
+            digest.update(keys.digest());
+        }
         token::hex(&digest.finalize())
     }
 
@@ -222,12 +254,19 @@ impl Plan {
             may(was_for_everyone, user.is_granted, user.is_excluded),
             may(is_for_everyone, is_granted, is_excluded),
         ) {
-            (false, true) => self.gain.add(&user.username),
-            (true, false) => self.lose.add(&user.username),
+            (false, true) => {
+                self.gain.add(&user.username);
+                self.gaining.add(user.id);
+            }
+            (true, false) => {
+                self.lose.add(&user.username);
+                self.losing.add(user.id);
+            }
             _ => {}
         }
         if self.everyone == Some(Change::GrantEveryone) && user.is_excluded && is_excluded {
             self.stay_excluded.add(&user.username);
+            self.staying.add(user.id);
         }
     }
 }
@@ -459,6 +498,35 @@ mod tests {
         assert_eq!(plan.gain.first, ["user_2"]);
         assert_eq!(plan.stay_excluded.first, ["user_4"]);
         assert!(plan.lose.is_empty() && plan.excludes());
+    }
+
+    #[test]
+    fn a_plan_is_another_one_where_others_gain_lose_or_stay_excluded() {
+        let shown = |facts: &[[bool; 3]]| {
+            let mut plan = Plan::new(tool(), Some(Change::GrantEveryone));
+            (1..).zip(facts).for_each(|(id, facts)| plan.see(&user(id, *facts), false, None));
+            (plan.gain.count, plan.stay_excluded.count, plan.fingerprint())
+        };
+        let (free, excluded) = ([true, false, false], [true, false, true]);
+        let (gain, stay, before) = shown(&[free, excluded]);
+        let (same_gain, same_stay, after) = shown(&[excluded, free]);
+        assert_eq!((gain, stay), (same_gain, same_stay));
+        assert_ne!(before, after);
+
+        // Nobody gains in either: only who stays excluded differs.
+        let granted = [true, true, false];
+        let out = [true, true, true];
+        assert_ne!(shown(&[granted, out]).2, shown(&[out, granted]).2);
+
+        let lost = |facts: &[[bool; 3]]| {
+            let mut plan = Plan::new(tool(), Some(Change::RevokeEveryone));
+            (1..).zip(facts).for_each(|(id, facts)| plan.see(&user(id, *facts), true, None));
+            (plan.lose.count, plan.fingerprint())
+        };
+        let (before, after) = (lost(&[free, granted]), lost(&[granted, free]));
+        assert_eq!(before.0, after.0);
+        assert_ne!(before.1, after.1);
+        assert_eq!(lost(&[free, granted]), before);
     }
 
     proptest! {

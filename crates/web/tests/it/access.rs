@@ -181,6 +181,28 @@ fn what_changed_meanwhile_is_shown_again_and_not_done(db: TestDatabase) {
     assert_eq!(names(&db, tool).len(), 6);
 }
 
+fn a_plan_is_shown_again_where_as_many_but_others_gain(db: TestDatabase) {
+    let tool = scenario(&db);
+    let app = Running::start(&db);
+    let admin = app.log_in("admin");
+    let id = tool.to_string();
+    let wish = |wish, name| {
+        let fields = [("tool", &*id), ("wish", wish), ("users", name)];
+        assert_eq!(admin.change(CHANGE, &fields).1.status, 303, "{wish} {name}");
+    };
+    wish("exclude", "bob");
+    let fields = [("tool", &*id), ("wish", "everyone")];
+    let shown = admin.send(CHANGE, &fields);
+    assert_eq!(shown.text("stay-excluded"), "Stay excluded, as before (1): bob");
+    wish("include", "bob");
+    wish("exclude", "carol");
+    let fingerprint = shown.hidden("fingerprint");
+    let late = admin.send(CHANGE, &[fields[0], fields[1], ("fingerprint", fingerprint)]);
+    assert_eq!(late.status, 409);
+    assert_eq!(late.text("stay-excluded"), "Stay excluded, as before (1): carol");
+    assert!(names(&db, tool).is_empty());
+}
+
 fn a_mistyped_exception_lets_nobody_in(db: TestDatabase) {
     let tool = scenario(&db);
     let app = Running::start(&db);
@@ -255,6 +277,7 @@ on_both_databases!(
     the_button_of_a_user_with_a_space_in_the_name_changes_nobody_else,
     a_search_decides_for_whom_a_change_is_made_at_once,
     what_changed_meanwhile_is_shown_again_and_not_done,
+    a_plan_is_shown_again_where_as_many_but_others_gain,
     a_mistyped_exception_lets_nobody_in,
     thousands_of_users_are_changed_and_changed_back_at_once,
     a_program_is_not_undone_here,
