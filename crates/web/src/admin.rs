@@ -14,7 +14,7 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::app::App;
+use crate::{app::App, error::PageError, session::AdminError};
 
 /// The routes below `/admin`. Each handler asks for an admin by itself, through [`App::with_admin`].
 pub(crate) fn routes() -> Router<App> {
@@ -34,6 +34,16 @@ pub(crate) fn routes() -> Router<App> {
         .route("/admin/history/{run}", get(history::show))
         .route("/admin/history/{run}/undo", post(access::undo))
         .route("/admin/deployments", get(deployment::show))
+}
+
+impl From<AdminError> for PageError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::LoggedOut => Self::LoginNeeded(start()),
+            AdminError::NoAdmin => Self::Forbidden,
+            AdminError::Query(error) => Self::Query(error),
+        }
+    }
 }
 
 /// Where a form leads whose sender has to log in first: a form cannot be sent again by a link.

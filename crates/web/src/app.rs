@@ -32,7 +32,7 @@ use crate::{
     frame, handler, health,
     metrics::{self, Metrics},
     page::Login,
-    session::{self, Viewer},
+    session::{self, Admin, Viewer},
     token::Token,
     viewers::Viewers,
     workers::Workers,
@@ -212,25 +212,27 @@ impl App {
     }
 
     /// Runs `body` with a connection and the admin who is logged in. Others learn nothing about the page but that it is
-    /// not for them.
+    /// not for them. A body that writes asks again by [`Admin::check`], since it may have waited for others.
     pub(crate) async fn with_admin<T: Send + 'static>(
         &self,
         visit: &Visit,
         here: Destination,
-        body: impl FnOnce(&mut AnyConnection, &Viewer) -> Result<T, PageError> + Send + 'static,
+        body: impl FnOnce(&mut AnyConnection, &Admin) -> Result<T, PageError> + Send + 'static,
     ) -> Result<(Login, T), PageError> {
-        let (viewer, result) = self
-            .with_visitor(visit, |conn, viewer| {
-                let viewer = viewer.ok_or(PageError::LoginNeeded(here))?;
-                if !viewer.is_admin {
-                    return Err(PageError::Forbidden);
-                }
-                let result = body(conn, &viewer)?;
-                Ok((viewer, result))
-            })
-            .await?;
-        let form_token = visit.session.as_ref().map(Token::form_token).unwrap_or_default();
-        Ok((Login { viewer, form_token }, result))
+        let session = visit.session.clone();
+        self.with_visitor(visit, |conn, viewer| {
+            let (Some(viewer), Some(session)) = (viewer, session) else {
+                return Err(PageError::LoginNeeded(here));
+            };
+            if !viewer.is_admin {
+                return Err(PageError::Forbidden);
+            }
+            let admin = Admin { viewer, session };
+            let result = body(conn, &admin)?;
+            let form_token = admin.session.form_token();
+            Ok((Login { viewer: admin.viewer, form_token }, result))
+        })
+        .await
     }
 
     /// Runs `body`, which hashes a password, when its turn has come.

@@ -5,6 +5,7 @@ use omnitool_tool_access::Change;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    session::{Admin, AdminError},
     store::{
         self,
         fact::{Reach, UserFacts, Users},
@@ -119,6 +120,8 @@ pub(crate) enum ChangeError {
     /// Facts or users have changed since the plan was shown.
     #[error("the plan is not what was shown")]
     Stale(Box<Plan>),
+    #[error("whoever asked for it is no admin any more")]
+    Admin(#[from] AdminError),
     #[error("the database refused")]
     Query(#[from] diesel::result::Error),
 }
@@ -342,13 +345,14 @@ pub(crate) fn apply(
     request: &Request,
     reason: Option<&str>,
     fingerprint: &str,
-    admin: &str,
+    admin: &Admin,
 ) -> Result<Option<i64>, ChangeError> {
     if reason.is_some_and(|reason| reason.chars().count() > MAX_REASON) {
         return Err(ChangeError::LongReason);
     }
     write_transaction(conn, |conn| {
         store::fact::lock(conn)?;
+        admin.check(conn)?;
         let plan = plan_now(conn, request)?;
         if plan.fingerprint() != fingerprint {
             return Err(ChangeError::Stale(Box::new(plan)));
@@ -356,7 +360,7 @@ pub(crate) fn apply(
         if plan.is_empty() {
             return Ok(None);
         }
-        let run = store::fact::insert_run(conn, admin)?;
+        let run = store::fact::insert_run(conn, &admin.viewer.username)?;
         if let Some(change) = plan.everyone {
             store::fact::change_wildcard(conn, run, plan.tool.id, change)?;
         }

@@ -26,6 +26,36 @@ impl From<ViewerRow> for Viewer {
     }
 }
 
+/// An admin who does something, and the session that shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) viewer: Viewer,
+    pub(crate) session: Token,
+}
+
+/// Why somebody may not do as an admin does.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    #[error("the session is over")]
+    LoggedOut,
+    #[error("the viewer is no admin")]
+    NoAdmin,
+    #[error("the database refused")]
+    Query(#[from] diesel::result::Error),
+}
+
+impl Admin {
+    /// Asks whether this still is an admin, in the transaction that writes and after what it has waited for: others may
+    /// have deactivated or demoted the admin in that time.
+    pub(crate) fn check(&self, conn: &mut AnyConnection) -> Result<(), AdminError> {
+        match find(conn, &self.session)? {
+            Some(viewer) if viewer.is_admin => Ok(()),
+            Some(_) => Err(AdminError::NoAdmin),
+            None => Err(AdminError::LoggedOut),
+        }
+    }
+}
+
 /// The active user who has the session with this token, unless it is over.
 pub(crate) fn find(conn: &mut AnyConnection, token: &Token) -> diesel::QueryResult<Option<Viewer>> {
     Ok(store::find_viewer(conn, &token.sha256(), Utc::now().naive_utc())?.map(Viewer::from))
@@ -123,6 +153,17 @@ fn insert(
     Ok(())
 }
 
+/// A new admin with a session.
+#[cfg(test)]
+pub(crate) fn log_in_admin(conn: &mut AnyConnection, username: &str) -> Admin {
+    let id = omnitool_testing::fixture::user(conn, username);
+    store::user::set_admin(conn, id, true).unwrap();
+    let session = Token::generate().unwrap();
+    let proof = Proof { user_id: id, password_hash: "!".to_owned(), new_hash: None };
+    assert!(open(conn, &proof, &session, None).unwrap());
+    Admin { viewer: Viewer { id, username: username.to_owned(), is_admin: true }, session }
+}
+
 #[cfg(test)]
 mod tests {
     use diesel::prelude::*;
@@ -140,16 +181,37 @@ mod tests {
         }
     }
 
+    fn nobody_is_an_admin_any_more_who_was_demoted_or_logged_out(db: TestDatabase) {
+        let conn = &mut db.connection();
+        let root = log_in_admin(conn, "root");
+        root.check(conn).unwrap();
+        store::user::set_admin(conn, root.viewer.id, false).unwrap();
+        assert!(matches!(root.check(conn), Err(AdminError::NoAdmin)));
+        store::user::set_admin(conn, root.viewer.id, true).unwrap();
+        store::user::set_active(conn, root.viewer.id, false).unwrap();
+        assert!(matches!(root.check(conn), Err(AdminError::LoggedOut)));
+        store::user::set_active(conn, root.viewer.id, true).unwrap();
+        root.check(conn).unwrap();
+        close(conn, &root.session).unwrap();
+        assert!(matches!(root.check(conn), Err(AdminError::LoggedOut)));
+    }
+
+    fn stored(conn: &mut AnyConnection, proof: &Proof) -> String {
+        let user = users::table.find(proof.user_id);
+        user.select(users::password_hash).first(conn).unwrap()
+    }
+
     fn sessions(conn: &mut AnyConnection) -> i64 {
         user_session::table.count().get_result(conn).unwrap()
     }
 
     fn change(conn: &mut AnyConnection, user_id: i64, action: &Action) {
+        let root = log_in_admin(conn, "root");
         let plan = user_change::plan(conn, user_id, action.clone()).unwrap();
         let fingerprint = plan.fingerprint();
-        let _ =
-            user_change::apply(conn, user_id, action.clone(), Some("new"), &fingerprint, "root")
-                .unwrap();
+        let _ = user_change::apply(conn, user_id, action.clone(), Some("new"), &fingerprint, &root)
+            .unwrap();
+        close(conn, &root.session).unwrap();
     }
 
     fn no_session_is_opened_for_a_password_that_was_reset_meanwhile(db: TestDatabase) {
@@ -157,7 +219,7 @@ mod tests {
         let proof = alice(conn, Some("rehashed"));
         change(conn, proof.user_id, &Action::ResetPassword);
         assert!(!open(conn, &proof, &Token::generate().unwrap(), None).unwrap());
-        let stored: String = users::table.select(users::password_hash).first(conn).unwrap();
+        let stored = stored(conn, &proof);
         assert_eq!((stored.as_str(), sessions(conn)), ("new", 0));
     }
 
@@ -175,11 +237,12 @@ mod tests {
         let conn = &mut db.connection();
         let proof = alice(conn, Some("rehashed"));
         assert!(open(conn, &proof, &Token::generate().unwrap(), None).unwrap());
-        let stored: String = users::table.select(users::password_hash).first(conn).unwrap();
+        let stored = stored(conn, &proof);
         assert_eq!((stored.as_str(), sessions(conn)), ("rehashed", 1));
     }
 
     on_both_databases!(
+        nobody_is_an_admin_any_more_who_was_demoted_or_logged_out,
         no_session_is_opened_for_a_password_that_was_reset_meanwhile,
         no_session_is_opened_for_a_user_who_was_deactivated_meanwhile,
         a_login_that_replaces_an_old_hash_opens_its_session,

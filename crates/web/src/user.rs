@@ -6,6 +6,7 @@ use omnitool_tool_registry::is_hidden;
 
 use crate::{
     password::{HashPasswordError, Password},
+    session::{Admin, AdminError},
     store::{self, NewUserRow},
 };
 
@@ -99,15 +100,35 @@ pub fn create_user(
     write_transaction(conn, |conn| insert(conn, user, &password_hash, store::PROGRAM))
 }
 
-/// Makes a user whose password is hashed already; `author` goes to the history.
+/// Why an admin did not make a user; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateHashedError {
+    #[error(transparent)]
+    Create(#[from] CreateUserError),
+    #[error("whoever asked for it is no admin any more")]
+    Admin(#[from] AdminError),
+}
+
+impl From<diesel::result::Error> for CreateHashedError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Create(error.into())
+    }
+}
+
+/// Makes a user whose password is hashed already, as `admin` asked for it.
 pub(crate) fn create_hashed(
     conn: &mut AnyConnection,
     user: &NewUser,
     password_hash: &str,
-    author: &str,
-) -> Result<CreatedUser, CreateUserError> {
+    admin: &Admin,
+) -> Result<CreatedUser, CreateHashedError> {
     check(user)?;
-    write_transaction(conn, |conn| insert(conn, user, password_hash, author))
+    write_transaction(conn, |conn| {
+        let created = insert(conn, user, password_hash, &admin.viewer.username)?;
+        // Last, since only the statements that write wait for others here.
+        admin.check(conn)?;
+        Ok(created)
+    })
 }
 
 /// Whether the user could be made now, and which default tools it would be granted.

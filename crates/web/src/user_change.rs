@@ -4,6 +4,7 @@ use omnitool_database::{AnyConnection, read_snapshot, write_transaction};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    session::{Admin, AdminError},
     store::user::{self as store, UserRow},
     token,
 };
@@ -54,6 +55,8 @@ pub(crate) enum UserChangeError {
     /// The user has changed since the plan was shown.
     #[error("the plan is not what was shown")]
     Stale(Box<UserPlan>),
+    #[error("whoever asked for it is no admin any more")]
+    Admin(#[from] AdminError),
     #[error("the database refused")]
     Query(#[from] diesel::result::Error),
 }
@@ -194,11 +197,12 @@ pub(crate) fn apply(
     action: Action,
     password_hash: Option<&str>,
     fingerprint: &str,
-    author: &str,
+    admin: &Admin,
 ) -> Result<UserPlan, UserChangeError> {
     write_transaction(conn, |conn| {
         // First, so that of two who remove each other the second sees what the first did.
         let admins = store::lock_active_admins(conn)?;
+        admin.check(conn)?;
         let user = store::find_user(conn, user_id)?.ok_or(UserChangeError::UnknownUser)?;
         let plan = UserPlan::new(user, action, &admins)?;
         if plan.fingerprint() != fingerprint {
@@ -231,7 +235,7 @@ pub(crate) fn apply(
             }
         };
         let change = plan.action.name().as_str();
-        store::insert_event(conn, author, user_id, change, previous.as_deref())?;
+        store::insert_event(conn, &admin.viewer.username, user_id, change, previous.as_deref())?;
         Ok(plan)
     })
 }

@@ -88,8 +88,8 @@ impl Steps {
         }
         let given_reason = given(&reason).map(ToOwned::to_owned);
         let (login, applied) = app
-            .with_admin(visit, super::start(), move |conn, viewer| {
-                let (reason, admin) = (given_reason.as_deref(), &viewer.username);
+            .with_admin(visit, super::start(), move |conn, admin| {
+                let reason = given_reason.as_deref();
                 Ok(change::apply(conn, &request, reason, &fingerprint, admin))
             })
             .await?;
@@ -133,6 +133,7 @@ fn refusal(error: ChangeError) -> PageError {
         ChangeError::Stale(_) => {
             refused("Nothing was changed", "Somebody has changed this meanwhile. Try again.".to_owned())
         }
+        ChangeError::Admin(error) => error.into(),
         ChangeError::Query(error) => PageError::Query(error),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         self,
         user::{Filter, Show, Start, UserRow},
     },
-    user::{self, CreateUserError, NewUser, Role},
+    user::{self, CreateHashedError, CreateUserError, NewUser, Role},
     user_change::{self, Action, UserChangeError, UserPlan},
 };
 
@@ -159,8 +159,8 @@ pub(crate) async fn create(
     let hash = app.hash(move || password.hash()).await??;
     let asked = wanted.clone();
     let (_, created) = app
-        .with_admin(&visit, super::start(), move |conn, viewer| {
-            Ok(user::create_hashed(conn, &asked, &hash, &viewer.username))
+        .with_admin(&visit, super::start(), move |conn, admin| {
+            Ok(user::create_hashed(conn, &asked, &hash, admin))
         })
         .await?;
     match created {
@@ -171,7 +171,8 @@ pub(crate) async fn create(
                 page::user::password(settings, &login, "The user is made", id, name, password);
             Ok(page.into_response())
         }
-        Err(error) => again(error),
+        Err(CreateHashedError::Create(error)) => again(error),
+        Err(CreateHashedError::Admin(error)) => Err(error.into()),
     }
 }
 
@@ -205,9 +206,8 @@ pub(crate) async fn change(
     };
     let fingerprint = form.fingerprint.clone();
     let (login, applied) = app
-        .with_admin(&visit, super::start(), move |conn, viewer| {
-            let author = &viewer.username;
-            Ok(user_change::apply(conn, id, action, hash.as_deref(), &fingerprint, author))
+        .with_admin(&visit, super::start(), move |conn, admin| {
+            Ok(user_change::apply(conn, id, action, hash.as_deref(), &fingerprint, admin))
         })
         .await?;
     match applied {
@@ -242,6 +242,7 @@ fn refusal(error: UserChangeError) -> PageError {
         UserChangeError::Stale(_) => {
             refused("Nothing was changed", "Somebody has changed this user meanwhile. Try again.")
         }
+        UserChangeError::Admin(error) => error.into(),
         UserChangeError::Query(error) => PageError::Query(error),
     }
 }

@@ -1,10 +1,13 @@
 use std::thread;
 
-use diesel::prelude::*;
-use omnitool_database::schema::{user_event, users};
+use diesel::{connection::SimpleConnection as _, prelude::*};
+use omnitool_database::{
+    schema::{tool_access_event, tools, user_event, users},
+    write_transaction,
+};
 use omnitool_testing::{Dialect, TestDatabase, fixture, on_both_databases};
 
-use crate::running::{PASSWORD, Running, admin, user};
+use crate::running::{PASSWORD, Running, admin, user, wait_for_locks};
 
 /// The newest entries of the history of users: author, change, what was there before.
 fn events(db: &TestDatabase, of: i64) -> Vec<(String, String, Option<String>)> {
@@ -236,8 +239,74 @@ fn a_query_that_cannot_be_read_is_refused_and_no_error_of_the_app(db: TestDataba
     assert_eq!(app.visitor().get("/health").json()["server_errors"], 0);
 }
 
+fn what_an_admin_asked_for_is_not_done_after_the_admin_was_demoted(db: TestDatabase) {
+    let root = admin(&db, "root");
+    admin(&db, "other");
+    let alice = user(&db, "alice");
+    let conn = &mut db.connection();
+    let tool = fixture::tool(conn, "Profile");
+    // New users are granted it, which waits for whoever changes grants.
+    diesel::update(tools::table.find(tool)).set(tools::is_default.eq(true)).execute(conn).unwrap();
+    let app = Running::start(&db);
+    let (root_in, id) = (app.log_in("root"), tool.to_string());
+    let grant = [("tool", &*id), ("wish", "grant"), ("users", "alice")];
+    let (_, done) = root_in.change("/admin/access/change", &grant);
+    let undo = done.location().unwrap().split('?').next().unwrap().to_owned() + "/undo";
+    let events = |conn: &mut _| tool_access_event::table.count().get_result::<i64>(conn).unwrap();
+    assert_eq!(events(conn), 1);
+
+    let deactivate = format!("/admin/users/{alice}/change");
+    let steps = [
+        ("/admin/access/change", vec![("tool", &*id), ("wish", "everyone")]),
+        (&*undo, vec![]),
+        (&*deactivate, vec![("action", "deactivate")]),
+    ];
+    let token = root_in.get("/account").form_token().to_owned();
+    let mut posts: Vec<(&str, Vec<(&str, String)>)> = steps
+        .into_iter()
+        .map(|(path, fields)| {
+            let fingerprint = root_in.send(path, &fields).hidden("fingerprint").to_owned();
+            let mut all: Vec<_> =
+                fields.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+            all.push(("fingerprint", fingerprint));
+            (path, all)
+        })
+        .collect();
+    let mallory = [("username", "mallory"), ("confirmed", "yes")];
+    let mallory = mallory.map(|(name, value)| (name, value.to_owned())).to_vec();
+    posts.push(("/admin/users/new", mallory));
+
+    let post = |path: &str, fields: &[(&str, String)]| {
+        let mut all = vec![("form_token", &*token)];
+        all.extend(fields.iter().map(|(name, value)| (*name, &**value)));
+        root_in.post(path, &all).status
+    };
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let threads = write_transaction(conn, |conn| {
+            let demoted = users::table.find(root);
+            diesel::update(demoted).set(users::is_admin.eq(false)).execute(conn)?;
+            if db.dialect() == Dialect::Postgres {
+                conn.batch_execute("LOCK TABLE tool_access IN SHARE ROW EXCLUSIVE MODE")?;
+            }
+            let threads: Vec<_> =
+                posts.iter().map(|(path, fields)| scope.spawn(|| post(path, fields))).collect();
+            wait_for_locks(&db, 4);
+            QueryResult::Ok(threads)
+        });
+        threads.unwrap().into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [403; 4]);
+    assert_eq!(events(conn), 1);
+    let (number, active): (i64, i64) = (
+        users::table.count().get_result(conn).unwrap(),
+        users::table.filter(users::is_active).count().get_result(conn).unwrap(),
+    );
+    assert_eq!((number, active), (3, 3));
+}
+
 on_both_databases!(
     a_query_that_cannot_be_read_is_refused_and_no_error_of_the_app,
+    what_an_admin_asked_for_is_not_done_after_the_admin_was_demoted,
     nobody_but_an_admin_gets_in,
     a_user_is_shown_then_made_and_can_log_in,
     what_is_done_to_users_is_shown_noted_and_undone,

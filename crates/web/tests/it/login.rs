@@ -1,14 +1,14 @@
-use std::{thread, time::Duration};
+use std::thread;
 
 use chrono::{TimeDelta, Utc};
-use diesel::{prelude::*, sql_types::BigInt};
+use diesel::prelude::*;
 use omnitool_database::{
     schema::{user_session, users},
     write_transaction,
 };
 use omnitool_testing::{Dialect, TestDatabase, on_both_databases};
 
-use crate::running::{PASSWORD, Running, admin, user};
+use crate::running::{PASSWORD, Running, admin, user, wait_for_locks};
 
 fn a_login_leads_to_the_dashboard_and_a_logout_ends_it(db: TestDatabase) {
     user(&db, "alice");
@@ -109,28 +109,6 @@ fn a_session_ends_with_its_time_and_with_its_user(db: TestDatabase) {
     assert_eq!(sessions, 1);
 }
 
-/// Waits until somebody waits for a lock that a transaction of the test holds.
-fn wait_for_a_lock(db: &TestDatabase) {
-    // SQLite has no list of who waits; within this time both systems have come to that point.
-    for _ in 0..20 {
-        thread::sleep(Duration::from_millis(100));
-        if db.dialect() == Dialect::Postgres {
-            let waits = "SELECT count(*) AS number FROM pg_stat_activity \
-                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            let waits: Number = diesel::sql_query(waits).get_result(&mut db.connection()).unwrap();
-            if waits.number > 0 {
-                return;
-            }
-        }
-    }
-}
-
-#[derive(QueryableByName)]
-struct Number {
-    #[diesel(sql_type = BigInt)]
-    number: i64,
-}
-
 fn a_login_under_way_while_the_password_is_reset_is_refused(db: TestDatabase) {
     let alice = user(&db, "alice");
     let app = Running::start(&db);
@@ -139,7 +117,7 @@ fn a_login_under_way_while_the_password_is_reset_is_refused(db: TestDatabase) {
     let login = write_transaction(conn, |conn| {
         diesel::update(users::table.find(alice)).set(users::password_hash.eq("!")).execute(conn)?;
         let login = thread::spawn(move || visitor.log_in("alice", PASSWORD).status);
-        wait_for_a_lock(&db);
+        wait_for_locks(&db, 1);
         QueryResult::Ok(login)
     });
     assert_eq!(login.unwrap().join().unwrap(), 401);
@@ -167,7 +145,7 @@ fn a_reset_ends_also_the_session_that_a_login_is_just_opening(db: TestDatabase) 
             .execute(conn)?;
         let reset =
             thread::spawn(move || root.change(&path, &[("action", "reset-password")]).1.status);
-        wait_for_a_lock(&db);
+        wait_for_locks(&db, 1);
         QueryResult::Ok(reset)
     });
     assert_eq!(reset.unwrap().join().unwrap(), 200);

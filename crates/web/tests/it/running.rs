@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
 
+use diesel::{QueryableByName, RunQueryDsl as _, sql_types::BigInt};
 use omnitool_environment::EnvironmentName;
-use omnitool_testing::TestDatabase;
+use omnitool_testing::{Dialect, TestDatabase};
 use omnitool_web::{App, Front, NewUser, Password, Role, Server, Settings, create_user};
 use ureq::{Agent, http::Response};
 
@@ -232,4 +233,26 @@ fn make(db: &TestDatabase, username: &str, role: Role) -> i64 {
         password: Password::new(PASSWORD.to_owned().into()).unwrap(),
     };
     create_user(&mut db.connection(), &user).unwrap().id
+}
+
+/// Returns when so many wait for locks that a transaction of the test holds.
+pub(crate) fn wait_for_locks(db: &TestDatabase, number: i64) {
+    let sql = "SELECT count(*) AS number FROM pg_stat_activity \
+               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    // SQLite has no list of who waits; by then they do.
+    for _ in 0..15 {
+        std::thread::sleep(Duration::from_millis(100));
+        if db.dialect() == Dialect::Postgres {
+            let waits: Waits = diesel::sql_query(sql).get_result(&mut db.connection()).unwrap();
+            if waits.number >= number {
+                return;
+            }
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Waits {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
 }
