@@ -393,7 +393,8 @@ fn plan_wish(
         Selection::Matching(filter) => Users::Matching(filter),
         Selection::Named(_) | Selection::Nobody => Users::Keys(&keys),
     };
-    let needs_users = wish.of_user().is_some() && wish != Wish::EveryoneExcept;
+    // Also an exception needs one: whoever means everyone says so.
+    let needs_users = wish.of_user().is_some();
     if needs_users && keys.is_empty() && !matches!(selection, Selection::Matching(_)) {
         return Err(ChangeError::NobodyNamed);
     }

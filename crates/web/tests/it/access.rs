@@ -213,9 +213,21 @@ fn a_mistyped_exception_lets_nobody_in(db: TestDatabase) {
     assert_eq!(answer.status, 409);
     assert!(answer.body.contains("user_A, &lt;b&gt;"), "{}", answer.body);
     assert!(names(&db, tool).is_empty());
-    let fields = [("tool", &*id), ("wish", "grant"), ("users", " \n")];
-    assert!(admin.send(CHANGE, &fields).body.contains("Nobody is named"));
     assert_eq!(admin.send(CHANGE, &[("tool", "999"), ("wish", "everyone")]).status, 404);
+}
+
+fn an_exception_without_a_name_lets_nobody_in(db: TestDatabase) {
+    let tool = scenario(&db);
+    let app = Running::start(&db);
+    let admin = app.log_in("admin");
+    let id = tool.to_string();
+    for wish in ["grant", "everyone-except"] {
+        let fields = [("tool", &*id), ("wish", wish), ("users", " \r\n\t")];
+        let answer = admin.send(CHANGE, &fields);
+        assert_eq!(answer.status, 409, "{wish}");
+        assert!(answer.body.contains("Nobody is named"), "{wish}: {}", answer.body);
+    }
+    assert!(names(&db, tool).is_empty());
 }
 
 fn thousands_of_users_are_changed_and_changed_back_at_once(db: TestDatabase) {
@@ -279,6 +291,7 @@ on_both_databases!(
     what_changed_meanwhile_is_shown_again_and_not_done,
     a_plan_is_shown_again_where_as_many_but_others_gain,
     a_mistyped_exception_lets_nobody_in,
+    an_exception_without_a_name_lets_nobody_in,
     thousands_of_users_are_changed_and_changed_back_at_once,
     a_program_is_not_undone_here,
     a_change_of_a_tool_that_is_gone_names_it,
