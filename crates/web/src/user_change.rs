@@ -41,6 +41,8 @@ pub(crate) enum Action {
 pub(crate) struct UserPlan {
     pub(crate) user: UserRow,
     pub(crate) action: Action,
+    /// A digest of the hash that a reset replaces; none where the password stays, which may be hashed anew any time.
+    pub(crate) password_sha256: Option<String>,
 }
 
 /// Why there is no plan, or it was not applied; nothing was changed.
@@ -142,13 +144,29 @@ fn phone_number(text: &str) -> Result<Option<String>, UserChangeError> {
 }
 
 impl UserPlan {
+    /// What `action` does to the user, where `active_admins` are those.
+    fn find(
+        conn: &mut AnyConnection,
+        user_id: i64,
+        action: Action,
+        active_admins: &[i64],
+    ) -> Result<Self, UserChangeError> {
+        let user = store::find_user(conn, user_id)?.ok_or(UserChangeError::UnknownUser)?;
+        let mut plan = Self::new(user, action, active_admins)?;
+        if plan.action == Action::ResetPassword {
+            let hash = store::find_password_hash(conn, user_id)?;
+            plan.password_sha256 = hash.map(|hash| token::hex(&Sha256::digest(hash)));
+        }
+        Ok(plan)
+    }
+
     /// Pure: whether `action` may be done to `user`, where `active_admins` are those.
     fn new(user: UserRow, action: Action, active_admins: &[i64]) -> Result<Self, UserChangeError> {
         let takes_an_admin = matches!(action, Action::Deactivate | Action::RemoveAdmin);
         if takes_an_admin && active_admins == [user.id] {
             return Err(UserChangeError::LastAdmin);
         }
-        Ok(Self { user, action })
+        Ok(Self { user, action, password_sha256: None })
     }
 
     /// Whether it is so already.
@@ -163,13 +181,14 @@ impl UserPlan {
         }
     }
 
-    /// Tells plans apart that change something else, or start from something else.
+    /// Tells plans apart that change something else, or start from something else. A reset starts from the password that
+    /// is there, so that its form works once: sent again, it would make another password that nobody is told.
     pub(crate) fn fingerprint(&self) -> String {
         let UserRow { id, username, email: _, phone_number, is_admin, is_active, created_at: _ } =
             &self.user;
         let text = format!(
-            "{id}\0{username}\0{phone_number:?}\0{is_admin}\0{is_active}\0{:?}",
-            self.action
+            "{id}\0{username}\0{phone_number:?}\0{is_admin}\0{is_active}\0{:?}\0{:?}",
+            self.action, self.password_sha256
         );
         token::hex(&Sha256::digest(text))
     }
@@ -182,9 +201,8 @@ pub(crate) fn plan(
     action: Action,
 ) -> Result<UserPlan, UserChangeError> {
     read_snapshot(conn, |conn| {
-        let user = store::find_user(conn, user_id)?.ok_or(UserChangeError::UnknownUser)?;
         let admins = store::list_active_admins(conn)?;
-        UserPlan::new(user, action, &admins)
+        UserPlan::find(conn, user_id, action, &admins)
     })
 }
 
@@ -203,8 +221,7 @@ pub(crate) fn apply(
         // First, so that of two who remove each other the second sees what the first did.
         let admins = store::lock_active_admins(conn)?;
         admin.check(conn)?;
-        let user = store::find_user(conn, user_id)?.ok_or(UserChangeError::UnknownUser)?;
-        let plan = UserPlan::new(user, action, &admins)?;
+        let plan = UserPlan::find(conn, user_id, action, &admins)?;
         if plan.fingerprint() != fingerprint {
             return Err(UserChangeError::Stale(Box::new(plan)));
         }

@@ -133,7 +133,7 @@ fn admin_samples(settings: &Settings, login: &Login) -> Vec<(&'static str, maud:
     let mut form = NewUserForm::default();
     form.username.clone_from(&hostile);
     form.email = hostile;
-    let plan = UserPlan { user: user_row.clone(), action: Action::Activate };
+    let plan = UserPlan { user: user_row.clone(), action: Action::Activate, password_sha256: None };
     let access_plan = Plan::new(tool_row(), Some(Change::GrantEveryone));
     let target = change::Target {
         action: HOSTILE.to_owned(),

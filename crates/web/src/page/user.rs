@@ -249,7 +249,7 @@ pub(crate) fn confirm(
     value: &str,
     is_stale: bool,
 ) -> Markup {
-    let UserPlan { user, action } = plan;
+    let UserPlan { user, action, .. } = plan;
     let (title, effects) = describe(plan, login);
     let stale = "Somebody has changed this user meanwhile. This is what it would do now.";
     let body = html! {
@@ -276,7 +276,7 @@ pub(crate) fn confirm(
 }
 
 fn describe(plan: &UserPlan, login: &Login) -> (String, Vec<String>) {
-    let UserPlan { user, action } = plan;
+    let UserPlan { user, action, .. } = plan;
     let name = &user.username;
     let is_self = user.id == login.viewer.id;
     let mut effects: Vec<String> = Vec::new();

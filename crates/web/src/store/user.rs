@@ -154,6 +154,10 @@ pub(crate) fn find_user(conn: &mut AnyConnection, id: i64) -> QueryResult<Option
     users::table.find(id).select(COLUMNS).first(conn).optional()
 }
 
+pub(crate) fn find_password_hash(conn: &mut AnyConnection, id: i64) -> QueryResult<Option<String>> {
+    users::table.find(id).select(users::password_hash).first(conn).optional()
+}
+
 #[derive(QueryableByName)]
 struct Letter {
     #[diesel(sql_type = Text)]

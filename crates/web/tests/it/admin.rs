@@ -163,6 +163,26 @@ fn what_is_done_to_users_is_shown_noted_and_undone(db: TestDatabase) {
     assert!(all.contains("password reset") && !all.contains(&answer.text("password")), "{all}");
 }
 
+fn a_confirmed_reset_works_once(db: TestDatabase) {
+    admin(&db, "root");
+    let alice = user(&db, "alice");
+    let app = Running::start(&db);
+    let root = app.log_in("root");
+    let path = format!("/admin/users/{alice}/change");
+    let reset = ("action", "reset-password");
+    let shown = root.send(&path, &[reset]);
+    let fingerprint = shown.hidden("fingerprint");
+    let done = root.send(&path, &[reset, ("fingerprint", fingerprint)]);
+    assert_eq!(done.status, 200);
+    let again = root.send(&path, &[reset, ("fingerprint", fingerprint)]);
+    assert_eq!(again.status, 409);
+    assert!(again.body.contains("meanwhile") && !again.has("password"), "{}", again.body);
+    assert_eq!(app.visitor().log_in("alice", &done.text("password")).status, 303);
+    let fresh = root.send(&path, &[reset, ("fingerprint", again.hidden("fingerprint"))]);
+    assert_eq!(fresh.status, 200);
+    assert_ne!(fresh.text("password"), done.text("password"));
+}
+
 fn the_last_active_admin_stays(db: TestDatabase) {
     let root = admin(&db, "root");
     user(&db, "alice");
@@ -310,6 +330,7 @@ on_both_databases!(
     nobody_but_an_admin_gets_in,
     a_user_is_shown_then_made_and_can_log_in,
     what_is_done_to_users_is_shown_noted_and_undone,
+    a_confirmed_reset_works_once,
     the_last_active_admin_stays,
     two_admins_who_remove_each_other_at_once_leave_one,
 );
