@@ -1,5 +1,7 @@
 //! What an admin's change of access does, as a value: planned, shown, and then applied as it was shown.
 
+use std::collections::HashSet;
+
 use omnitool_database::{AnyConnection, read_snapshot, write_transaction};
 use omnitool_tool_access::Change;
 use sha2::{Digest as _, Sha256};
@@ -88,6 +90,10 @@ pub(crate) struct Plan {
     pub(crate) included: Names,
     /// Chosen users for whom it is so already.
     pub(crate) already: u64,
+    /// Users for whom a later change stays that changed again what is undone.
+    pub(crate) kept: Names,
+    /// Whether it stays so for everyone.
+    pub(crate) keeps_everyone: bool,
     /// Who may use the tool then, and may not now.
     pub(crate) gain: Names,
     /// Who may use the tool now, and may not then.
@@ -172,6 +178,8 @@ impl Plan {
             excluded: Names::default(),
             included: Names::default(),
             already: 0,
+            kept: Names::default(),
+            keeps_everyone: false,
             gain: Names::default(),
             lose: Names::default(),
             stay_excluded: Names::default(),
@@ -193,6 +201,11 @@ impl Plan {
             (Change::Exclude, &self.exclusions),
             (Change::Include, &self.inclusions),
         ]
+    }
+
+    /// Whether something is left as a later change made it.
+    pub(crate) const fn keeps(&self) -> bool {
+        self.keeps_everyone || !self.kept.is_empty()
     }
 
     /// Whether somebody has to be asked why.
@@ -424,8 +437,16 @@ fn plan_undo(conn: &mut AnyConnection, run: i64) -> Result<Plan, ChangeError> {
     let tool = store::tool::find_tool(conn, tool_id)?.ok_or(ChangeError::UnknownTool)?;
     let is_for_everyone = store::fact::has_wildcard(conn, tool_id)?;
     let opposite = |event: &EventRow| event.change.map(inverse);
+    // What was changed again later has reasons of its own, and may look the same by now.
+    let later: HashSet<(i64, Change)> =
+        store::history::list_later_changes(conn, run, tool_id)?.into_iter().collect();
+    let is_later = |user_id: i64, change: Change| {
+        later.contains(&(user_id, change)) || later.contains(&(user_id, inverse(change)))
+    };
     let of_everyone = events.iter().find(|event| event.user_id == store::fact::EVERYONE);
-    let wanted_everyone = of_everyone.and_then(opposite);
+    let undone_everyone = of_everyone.and_then(opposite);
+    let wanted_everyone =
+        undone_everyone.filter(|change| !is_later(store::fact::EVERYONE, *change));
     let everyone = wanted_everyone.filter(|change| changes_wildcard(is_for_everyone, *change));
     let mut wanted: Vec<(i64, Change)> = events
         .iter()
@@ -436,6 +457,7 @@ fn plan_undo(conn: &mut AnyConnection, run: i64) -> Result<Plan, ChangeError> {
     let keys: Vec<i64> = wanted.iter().map(|(user_id, _)| *user_id).collect();
     let mut plan = Plan::new(tool, everyone);
     plan.already += u64::from(wanted_everyone.is_some() && everyone.is_none());
+    plan.keeps_everyone = undone_everyone.is_some() && wanted_everyone.is_none();
     // A statement cannot name any number of keys; then everybody is looked at.
     let (users, reach) = if everyone.is_some() || keys.len() > store::fact::MOST_KEYS {
         (Users::Keys(&[]), Reach::Everybody)
@@ -444,7 +466,12 @@ fn plan_undo(conn: &mut AnyConnection, run: i64) -> Result<Plan, ChangeError> {
     };
     store::fact::each_user(conn, tool_id, users, reach, |user| {
         let at = wanted.binary_search_by_key(&user.id, |(user_id, _)| *user_id);
-        plan.see(&user, is_for_everyone, at.ok().map(|at| wanted[at].1));
+        let undone = at.ok().map(|at| wanted[at].1);
+        let wanted = undone.filter(|change| !is_later(user.id, *change));
+        if undone.is_some() && wanted.is_none() {
+            plan.kept.add(&user.username);
+        }
+        plan.see(&user, is_for_everyone, wanted);
     })?;
     Ok(plan)
 }
@@ -457,8 +484,7 @@ fn changes_wildcard(is_for_everyone: bool, change: Change) -> bool {
 fn resolve(conn: &mut AnyConnection, names: &[String]) -> Result<Vec<i64>, ChangeError> {
     let found = store::user::find_user_ids(conn, names)?;
     let mut unknown = Names::default();
-    let known: std::collections::HashSet<&str> =
-        found.iter().map(|(_, name)| name.as_str()).collect();
+    let known: HashSet<&str> = found.iter().map(|(_, name)| name.as_str()).collect();
     names.iter().filter(|name| !known.contains(name.as_str())).for_each(|name| unknown.add(name));
     if !unknown.is_empty() {
         return Err(ChangeError::UnknownUsers(unknown));

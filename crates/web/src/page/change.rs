@@ -31,7 +31,10 @@ pub(crate) fn confirm(
         h1 { "Change who may use " (plan.tool.name) "?" }
         (problem(is_stale.then_some(stale)))
         @if plan.is_empty() {
-            p #plan { "Nothing to do: it is so already." }
+            p #plan {
+                @if plan.keeps() { "Nothing to do: what this changed was changed again later, and stays as it is." }
+                @else { "Nothing to do: it is so already." }
+            }
             p { a.button href=(target.back) { "Back" } }
         } @else {
             (effects(plan))
@@ -67,6 +70,8 @@ fn effects(plan: &Plan) -> Markup {
                 (names("revoked", "Grant taken away", &plan.revoked))
                 (names("excluded", "Excluded", &plan.excluded))
                 (names("included", "Exclusion lifted", &plan.included))
+                @if plan.keeps_everyone { li #kept-everyone { "Whether everyone may use it was changed again later, and stays as it is." } }
+                (names("kept", "Changed again later, and left as it is", &plan.kept))
                 @if plan.already > 0 { li #already { "Already so: " (plan.already) } }
             }
             h2 { "What it means" }

@@ -1,7 +1,10 @@
 //! The history of who may use what, as admins see it.
 
 use chrono::NaiveDateTime;
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Text},
+};
 use omnitool_database::{
     AnyConnection,
     schema::{deleted_tool, tool_access_event, tool_access_run, tools, users},
@@ -80,6 +83,32 @@ pub(crate) fn list_run_events(conn: &mut AnyConnection, run: i64) -> QueryResult
         change: parse(&change),
     };
     Ok(rows.into_iter().map(event).collect())
+}
+
+#[derive(QueryableByName)]
+struct LaterRow {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = Text)]
+    change: String,
+}
+
+/// What later runs changed about this tool for users whom the run changed something for, everyone among them.
+pub(crate) fn list_later_changes(
+    conn: &mut AnyConnection,
+    run: i64,
+    tool_id: i64,
+) -> QueryResult<Vec<(i64, Change)>> {
+    // Of two changes of one fact the later has the greater key: whoever takes one has the fact, or all of them, locked.
+    let rows: Vec<LaterRow> = diesel::sql_query(
+        "SELECT DISTINCT user_id, change FROM tool_access_event \
+         WHERE tool_id = $1 AND run > $2 \
+         AND user_id IN (SELECT user_id FROM tool_access_event WHERE run = $2)",
+    )
+    .bind::<BigInt, _>(tool_id)
+    .bind::<BigInt, _>(run)
+    .load(conn)?;
+    Ok(rows.into_iter().filter_map(|row| Some((row.user_id, parse(&row.change)?))).collect())
 }
 
 /// The first of what was changed in a run.

@@ -248,6 +248,46 @@ fn thousands_of_users_are_changed_and_changed_back_at_once(db: TestDatabase) {
     assert!(names(&db, tool).is_empty());
 }
 
+fn undoing_leaves_what_was_changed_again_later(db: TestDatabase) {
+    let tool = scenario(&db);
+    let app = Running::start(&db);
+    let admin = app.log_in("admin");
+    let id = tool.to_string();
+    let wish = |wish, names, reason| {
+        let fields = [("tool", &*id), ("wish", wish), ("users", names), ("reason", reason)];
+        let (_, answer) = admin.change(CHANGE, &fields);
+        answer.location().unwrap().split('?').next().unwrap().to_owned() + "/undo"
+    };
+    let undo = wish("everyone-except", "alice\nbob", "not trained");
+    wish("include", "bob", "");
+    let last = wish("exclude", "bob", "police investigation");
+
+    let (shown, answer) = admin.change(&undo, &[]);
+    assert_eq!(shown.text("kept"), "Changed again later, and left as it is (1): bob");
+    assert_eq!(shown.text("included"), "Exclusion lifted (1): alice");
+    assert!(shown.has("everyone") && !shown.has("kept-everyone"), "{}", shown.body);
+    assert_eq!(answer.status, 303);
+    let left: Vec<Option<String>> = tool_access_exclusion::table
+        .select(tool_access_exclusion::reason)
+        .load(&mut db.connection())
+        .unwrap();
+    assert_eq!(left, [Some("police investigation".to_owned())]);
+
+    // By now all of it was changed again.
+    let again = admin.send(&undo, &[]);
+    assert!(again.text("plan").contains("changed again later"), "{}", again.body);
+    // Another fact of the same user does not count.
+    wish("grant", "bob", "");
+    let (shown, _) = admin.change(&last, &[]);
+    assert_eq!(shown.text("included"), "Exclusion lifted (1): bob");
+
+    let undo = wish("everyone", "", "");
+    wish("not-everyone", "", "");
+    wish("everyone", "", "");
+    let shown = admin.send(&undo, &[]);
+    assert!(shown.text("plan").contains("changed again later"), "{}", shown.body);
+}
+
 fn a_program_is_not_undone_here(db: TestDatabase) {
     let tool = scenario(&db);
     let conn = &mut db.connection();
@@ -293,6 +333,7 @@ on_both_databases!(
     a_mistyped_exception_lets_nobody_in,
     an_exception_without_a_name_lets_nobody_in,
     thousands_of_users_are_changed_and_changed_back_at_once,
+    undoing_leaves_what_was_changed_again_later,
     a_program_is_not_undone_here,
     a_change_of_a_tool_that_is_gone_names_it,
 );
