@@ -1,8 +1,14 @@
+use std::thread;
+
 use diesel::prelude::*;
-use omnitool_database::schema::{user_event, users};
+use omnitool_database::{
+    AnyConnection,
+    schema::{user_event, users},
+    write_transaction,
+};
 use omnitool_testing::{TestDatabase, on_both_databases};
 
-use crate::running::{PASSWORD, Running, user};
+use crate::running::{PASSWORD, Running, Visitor, user, wait_for_locks};
 
 const NEW: &str = "a much better password";
 
@@ -75,7 +81,36 @@ fn users_of_the_python_system_log_in_and_get_a_hash_of_today(db: TestDatabase) {
     }
 }
 
+fn two_first_logins_of_a_user_of_the_python_system_at_once_both_get_in(db: TestDatabase) {
+    let (name, hash) = WERKZEUG[1];
+    let conn = &mut db.connection();
+    let id = omnitool_testing::fixture::user(conn, name);
+    let app = Running::start(&db);
+    let visitors = [app.visitor(), app.visitor()];
+    let set_old = |conn: &mut AnyConnection| {
+        diesel::update(users::table.find(id)).set(users::password_hash.eq(hash)).execute(conn)
+    };
+    set_old(conn).unwrap();
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let logins = write_transaction(conn, |conn| {
+            // Both have checked the same hash when the first of them may replace it.
+            set_old(conn)?;
+            let log_in = |visitor| scope.spawn(move || log_in(visitor, name));
+            let logins = visitors.each_ref().map(log_in);
+            wait_for_locks(&db, 2);
+            QueryResult::Ok(logins)
+        });
+        logins.unwrap().map(|login| login.join().unwrap()).into()
+    });
+    assert_eq!(statuses, [303, 303]);
+}
+
+fn log_in(visitor: &Visitor, name: &str) -> u16 {
+    visitor.log_in(name, PASSWORD).status
+}
+
 on_both_databases!(
+    two_first_logins_of_a_user_of_the_python_system_at_once_both_get_in,
     a_user_changes_the_password_and_all_other_sessions_end,
     users_of_the_python_system_log_in_and_get_a_hash_of_today,
 );
