@@ -83,7 +83,10 @@ pub(crate) async fn change_password(
     app.attempts().succeeded(attempt);
     let token = Token::generate()?;
     let change = OwnChange { viewer, old, new: hash, before: visit.session, token: token.clone() };
-    match app.database(move |conn| Ok(change.apply(conn)?)).await? {
+    let turn = app.turn_to_write().await?;
+    let outcome = app.database(move |conn| Ok(change.apply(conn)?)).await?;
+    drop(turn);
+    match outcome {
         Outcome::Done => {}
         Outcome::SessionOver => return Err(PageError::LoginNeeded(account)),
         Outcome::ChangedElsewhere => {

@@ -21,6 +21,7 @@ use omnitool_database::{
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_registry::Definitions;
 use secrecy::SecretString;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     account, admin, asset,
@@ -42,6 +43,8 @@ use crate::{
 const BODY_LIMIT: usize = 64 << 10;
 /// Connections to the database. SQLite needs no more; the smallest PostgreSQL plans have 20 for everybody.
 const CONNECTIONS: u32 = 8;
+/// How many of them change something at a time.
+const WRITERS: usize = 4;
 /// How long a request waits for a connection.
 pub(crate) const CONNECTION_WAIT: Duration = Duration::from_millis(1500);
 
@@ -105,6 +108,8 @@ struct Inner {
     pool: Pool,
     /// As many as there are connections.
     database: Workers,
+    /// A permit for each that may change something. The rest is there for who only reads, while changes wait for others.
+    writers: Arc<Semaphore>,
     hasher: Workers,
     /// For what takes much memory.
     heavy: Workers,
@@ -139,6 +144,7 @@ impl App {
             settings,
             pool,
             database: Workers::new("database", CONNECTIONS as usize),
+            writers: Arc::new(Semaphore::new(WRITERS)),
             hasher: Workers::new("hasher", cores),
             heavy: Workers::new("heavy", 1),
             attempts: Attempts::default(),
@@ -187,6 +193,12 @@ impl App {
             done
         };
         self.0.database.run(work).await?
+    }
+
+    /// [`App::database`] for a body that changes something, also inside of [`App::with_admin`]: its caller holds this as
+    /// long as it waits for the body.
+    pub(crate) async fn turn_to_write(&self) -> Result<OwnedSemaphorePermit, PageError> {
+        Ok(Arc::clone(&self.0.writers).acquire_owned().await?)
     }
 
     /// Ends when no query is under way any more.

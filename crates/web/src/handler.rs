@@ -97,6 +97,7 @@ pub(crate) async fn log_in(
     for _ in 0..2 {
         let Some(proof) = verify(&app, &username, &password).await? else { break };
         let (opened, before) = (token.clone(), visit.session.clone());
+        let _turn = app.turn_to_write().await?;
         is_open = app
             .database(move |conn| Ok(session::open(conn, &proof, &opened, before.as_ref())?))
             .await?;
@@ -159,6 +160,7 @@ pub(crate) async fn log_out(
     Posted { visit, form: _ }: Posted<EmptyForm>,
 ) -> Result<Response, PageError> {
     if let Some(token) = visit.session {
+        let _turn = app.turn_to_write().await?;
         app.database(move |conn| Ok(session::close(conn, &token)?)).await?;
     }
     let forget = cookie::clear(app.environment(), Kind::Session, visit.scheme);

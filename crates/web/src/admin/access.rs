@@ -87,12 +87,14 @@ impl Steps {
             return Ok(page.into_response());
         }
         let given_reason = given(&reason).map(ToOwned::to_owned);
+        let turn = app.turn_to_write().await?;
         let (login, applied) = app
             .with_admin(visit, super::start(), move |conn, admin| {
                 let reason = given_reason.as_deref();
                 Ok(change::apply(conn, &request, reason, &fingerprint, admin))
             })
             .await?;
+        drop(turn);
         match applied {
             Ok(Some(run)) => {
                 Ok(Redirect::to(&format!("/admin/history/{run}?done=yes")).into_response())

@@ -158,11 +158,13 @@ pub(crate) async fn create(
     let password = wanted.password.clone();
     let hash = app.hash(move || password.hash()).await??;
     let asked = wanted.clone();
+    let turn = app.turn_to_write().await?;
     let (_, created) = app
         .with_admin(&visit, super::start(), move |conn, admin| {
             Ok(user::create_hashed(conn, &asked, &hash, admin))
         })
         .await?;
+    drop(turn);
     match created {
         Ok(created) => {
             let (id, name) = (created.id, &wanted.username);
@@ -205,11 +207,13 @@ pub(crate) async fn change(
         None => None,
     };
     let fingerprint = form.fingerprint.clone();
+    let turn = app.turn_to_write().await?;
     let (login, applied) = app
         .with_admin(&visit, super::start(), move |conn, admin| {
             Ok(user_change::apply(conn, id, action, hash.as_deref(), &fingerprint, admin))
         })
         .await?;
+    drop(turn);
     match applied {
         Ok(UserPlan { user: UserRow { username, .. }, .. }) => Ok(match password {
             Some(password) => {

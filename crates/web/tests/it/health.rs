@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
+use omnitool_database::write_transaction;
 use omnitool_testing::{Dialect, TestDatabase, on_both_databases};
 
-use crate::running::Running;
+use crate::running::{Running, user};
 
 fn an_app_that_is_well_says_which_one_it_is(db: TestDatabase) {
     let app = Running::start(&db);
@@ -54,6 +55,36 @@ fn a_database_that_fails_shows_in_health_at_once_and_never_why() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     assert!(answer.body.contains("Not available right now"), "{}", answer.body);
     assert_eq!(visitor.get("/health").json()["server_errors"], 1);
+}
+
+#[test]
+fn who_reads_does_not_wait_for_changes_that_wait() {
+    let db = TestDatabase::migrated(Dialect::Sqlite);
+    user(&db, "alice");
+    let app = Running::start(&db);
+    let visitors: Vec<_> = (0..10).map(|_| app.log_in("alice")).collect();
+    let token: Vec<String> =
+        visitors.iter().map(|alice| alice.get("/account").form_token().to_owned()).collect();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let threads = write_transaction(&mut db.connection(), |_| {
+            let threads: Vec<_> = visitors
+                .iter()
+                .zip(&token)
+                .map(|(alice, token)| {
+                    scope.spawn(|| alice.post("/logout", &[("form_token", token)]).status)
+                })
+                .collect();
+            // Longer than /health would wait for a thread that is free.
+            let until = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < until {
+                assert_eq!(app.visitor().get("/health").status, 200);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            diesel::QueryResult::Ok(threads)
+        });
+        threads.unwrap().into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [303; 10]);
 }
 
 #[test]
