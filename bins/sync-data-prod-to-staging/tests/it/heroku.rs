@@ -27,6 +27,7 @@ impl Site {
     fn new(plan: &str) -> Self {
         let world = World::new(crate::PROGRAM, plan);
         world.project.write("data/tools.toml", TOOLS);
+        std::fs::remove_file(world.project.path().join("data/access_tests.toml")).unwrap();
         world.project.write("data/tool_access_exports/local_tool_access.json", ACCESS);
         add_people(&mut world.connect("production-db"));
         fixture::user(&mut world.connect("staging-db"), "tester");

@@ -80,6 +80,8 @@ impl Site {
         fixture::user(&mut staging.connection(), "tester");
         let project = TestProject::new();
         project.write("data/tools.toml", TOOLS);
+        // The shipped ones speak of other tools.
+        std::fs::remove_file(project.path().join("data/access_tests.toml")).unwrap();
         project.write("data/tool_access_exports/local_tool_access.json", ACCESS);
         Self { project, production, staging }
     }

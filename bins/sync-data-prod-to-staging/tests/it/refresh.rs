@@ -41,6 +41,15 @@ fn an_exclusion_of_development_holds_after_the_refresh(site: &Site) {
     assert_eq!(site.access(), ["alice: Invoice Generator"]);
 }
 
+fn a_copy_that_lets_in_whom_the_access_tests_shut_out_is_not_put_in_place(site: &Site) {
+    let assertion = "[[assert]]\nusers = [\"alice\"]\ntool = \"Invoice Generator\"\nhas = false\n\
+                     because = \"alice must not\"\n";
+    site.project.write("data/access_tests.toml", assertion);
+    let stderr = site.run(&[]).failure(1);
+    assert!(stderr.contains("Access assertions"), "{stderr}");
+    assert_eq!(site.people(), [TESTER]);
+}
+
 fn masked_values_are_the_same_in_each_refresh(site: &Site) {
     site.run(&[]).success();
     let first = site.people();
@@ -115,6 +124,7 @@ fn the_status_says_how_the_last_one_ended(site: &Site) {
 on_both!(
     staging_gets_productions_data_without_what_is_personal,
     an_exclusion_of_development_holds_after_the_refresh,
+    a_copy_that_lets_in_whom_the_access_tests_shut_out_is_not_put_in_place,
     masked_values_are_the_same_in_each_refresh,
     a_dry_run_changes_nothing,
     without_masking_it_must_be_confirmed_and_is_recorded,

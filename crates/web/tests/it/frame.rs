@@ -109,6 +109,9 @@ fn attempts_behind_the_router_are_counted_by_the_address_that_it_saw() {
         assert_eq!(from(&format!("10.0.0.{number}, 203.0.113.7")), 401);
     }
     assert_eq!(from("10.0.0.99, 203.0.113.7"), 429);
+    // Nor does a line of its own.
+    let lines = [("x-forwarded-for", "10.0.0.99"), ("x-forwarded-for", "203.0.113.7")];
+    assert_eq!(visitor.post_with("/login", &fields, &lines).status, 429);
     assert_eq!(from("203.0.113.8"), 401);
 }
 
