@@ -1,6 +1,9 @@
 //! File → database.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use omnitool_database::{AnyConnection, read_snapshot, write_transaction};
 use omnitool_environment::EnvironmentName;
@@ -13,6 +16,9 @@ mod saved;
 
 pub use plan::{Contradiction, ForeignKeyCheck, ImportPlan, ResolvedTool, Shown, Skipped};
 pub use saved::{SavedPlan, SavedPlanError};
+
+/// How long an import waits for others who change facts, in all.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// What an import may do to the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -388,7 +394,7 @@ fn write(
 ) -> Result<ImportPlan, ImportError> {
     store::import::prepare(conn)?;
     let result = write_transaction(conn, |conn| {
-        store::import::lock(conn)?;
+        store::lock::lock_facts(conn, LONGEST_WAIT)?;
         body(conn)
     });
     let restored = store::import::restore(conn);

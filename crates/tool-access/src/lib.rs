@@ -33,3 +33,4 @@ pub use query::{
     Counts, QueryAccessError, Tool, User, count, may_use, may_use_by_name, tools_for,
     tools_for_by_name, users_of, users_of_by_name,
 };
+pub use store::lock::lock_facts;

@@ -1,9 +1,9 @@
 //! What an admin's change of access does, as a value: planned, shown, and then applied as it was shown.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use omnitool_database::{AnyConnection, read_snapshot, write_transaction};
-use omnitool_tool_access::Change;
+use omnitool_tool_access::{Change, lock_facts};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     token,
 };
 
+/// How long a change waits for others, in all: an admin is told so, and nothing happens later.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How many names a plan lists; all are counted.
 const MOST_LISTED: usize = 50;
 /// The most characters in a reason.
@@ -364,7 +366,7 @@ pub(crate) fn apply(
         return Err(ChangeError::LongReason);
     }
     write_transaction(conn, |conn| {
-        store::fact::lock(conn)?;
+        lock_facts(conn, LONGEST_WAIT)?;
         admin.check(conn)?;
         let plan = plan_now(conn, request)?;
         if plan.fingerprint() != fingerprint {

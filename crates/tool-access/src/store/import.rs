@@ -1,7 +1,5 @@
 //! An import's differences and their application, as statements over whole tables.
 
-use std::time::{Duration, Instant};
-
 use diesel::{
     connection::SimpleConnection as _,
     prelude::*,
@@ -10,7 +8,7 @@ use diesel::{
 };
 use omnitool_database::{AnyConnection, try_lock};
 
-use super::copy;
+use super::{copy, lock::PATIENCE};
 use crate::{Counts, Fact, FactKind, ForeignKeyCheck, change::Change};
 
 /// From so many new grants on, checking foreign keys once is faster than for each row; measured on PostgreSQL 15 at
@@ -18,11 +16,6 @@ use crate::{Counts, Fact, FactKind, ForeignKeyCheck, change::Change};
 const MANY: u64 = 10_000;
 /// Checking at the end looks at all rows of the table, so the new ones must be at least this part of the others.
 const PART: u64 = 25;
-
-/// How long an import waits for a lock while it holds others: shorter than PostgreSQL's `deadlock_timeout` of 1 s.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long it waits for others who change facts, in all.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// About what the file speaks, and so what may be against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,27 +104,6 @@ fn check_foreign_keys(conn: &mut AnyConnection) -> QueryResult<()> {
         let what = format!("{orphans} staged facts belong to no user or no tool");
         Err(diesel::result::Error::QueryBuilderError(what.into()))
     }
-}
-
-/// Keeps others from changing facts until the transaction ends; on SQLite it holds the write lock already.
-pub(crate) fn lock(conn: &mut AnyConnection) -> QueryResult<()> {
-    if matches!(conn, AnyConnection::Sqlite(_)) {
-        return Ok(());
-    }
-    // Somebody who has changed exclusions may want to change grants next: whoever of two waits for all tables gives way.
-    // A synchronization of the tools locks them before it moves grants, and each new grant looks at its tool.
-    let tables = "LOCK TABLE tools IN ROW SHARE MODE; \
-                  LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion \
-                  IN SHARE ROW EXCLUSIVE MODE";
-    let until = Instant::now() + LONGEST_WAIT;
-    while !try_lock(conn, tables, PATIENCE)? {
-        if Instant::now() >= until {
-            let seconds = LONGEST_WAIT.as_secs();
-            let what = format!("others are changing who may use what, for more than {seconds} s");
-            return Err(diesel::result::Error::QueryBuilderError(what.into()));
-        }
-    }
-    Ok(())
 }
 
 /// Compares what is staged with the target and fills the tables `missing_…` and `against_…`.

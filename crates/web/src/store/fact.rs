@@ -3,8 +3,6 @@
 //! Single questions are `omnitool-tool-access`'s. Here is what it has no question for: windows of users, and changes of
 //! many users' facts in one transaction, with one entry in the history that can be undone.
 
-use std::time::{Duration, Instant};
-
 use diesel::{
     prelude::*,
     sql_query,
@@ -16,7 +14,6 @@ use omnitool_database::{
         tool_access, tool_access_event, tool_access_everyone, tool_access_exclusion,
         tool_access_run, users,
     },
-    try_lock,
 };
 use omnitool_tool_access::Change;
 
@@ -125,31 +122,6 @@ pub(crate) fn has_wildcard(conn: &mut AnyConnection, tool_id: i64) -> QueryResul
         .first(conn)
         .optional()?;
     Ok(found.is_some())
-}
-
-/// How long a change waits for others, in all: an admin is told so, and nothing happens later.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How long it waits while it holds other locks: shorter than PostgreSQL's `deadlock_timeout` of 1 s.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// Keeps others from changing facts until the transaction ends; on SQLite it holds the write lock already.
-pub(crate) fn lock(conn: &mut AnyConnection) -> QueryResult<()> {
-    if matches!(conn, AnyConnection::Sqlite(_)) {
-        return Ok(());
-    }
-    // In the order of imports. A synchronization of the tools locks them before it moves grants, and each new grant looks at
-    // its tool: whoever of two waits for all tables gives way.
-    let tables = "LOCK TABLE tools IN ROW SHARE MODE; \
-                  LOCK TABLE tool_access, tool_access_everyone, tool_access_exclusion \
-                  IN SHARE ROW EXCLUSIVE MODE";
-    let until = Instant::now() + LONGEST_WAIT;
-    while !try_lock(conn, tables, PATIENCE)? {
-        if Instant::now() >= until {
-            let what = "others are changing who may use what; nothing was changed";
-            return Err(diesel::result::Error::QueryBuilderError(what.into()));
-        }
-    }
-    Ok(())
 }
 
 /// Notes which admin is about to change facts; returns the key of that entry.
