@@ -271,9 +271,9 @@ impl App {
         }
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         // The router appends to what the visitor claims, so only the last address of the last line is true.
-        let lists = headers.get_all("x-forwarded-for").into_iter();
+        let mut lists = headers.get_all("x-forwarded-for").into_iter();
         let address = lists
-            .last()
+            .next_back()
             .and_then(|list| list.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
         let scheme = match text("x-forwarded-proto") {
             Some("https") => Scheme::Https,

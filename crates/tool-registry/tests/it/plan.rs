@@ -162,7 +162,7 @@ fn a_tool_that_is_listed_nowhere_is_left_alone(db: TestDatabase) {
 fn a_tool_is_not_made_at_the_route_of_one_that_nobody_retired(db: TestDatabase) {
     let mut conn = db.connection();
     let user = fixture::user(&mut conn, "alice");
-    sync(&mut conn, &definitions(&["Sheets"], &[]));
+    let _ = sync(&mut conn, &definitions(&["Sheets"], &[]));
     let old = fixture::tool(&mut conn, "Times");
     diesel::update(tools::table.find(old))
         .set(tools::route.eq("/shared"))
