@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -34,6 +34,7 @@ use crate::{
     metrics::{self, Metrics},
     page::Login,
     session::{self, Admin, Viewer},
+    store,
     token::Token,
     viewers::Viewers,
     workers::Workers,
@@ -114,6 +115,8 @@ struct Inner {
     /// For what takes much memory.
     heavy: Workers,
     attempts: Attempts,
+    /// A password hash of the Python system, if anybody had one when the first login was tried.
+    old_hash: OnceLock<Option<String>>,
     viewers: Viewers,
     metrics: Metrics,
 }
@@ -148,6 +151,7 @@ impl App {
             hasher: Workers::new("hasher", cores),
             heavy: Workers::new("heavy", 1),
             attempts: Attempts::default(),
+            old_hash: OnceLock::new(),
             viewers: Viewers::default(),
             metrics: Metrics::default(),
         }))
@@ -171,6 +175,16 @@ impl App {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// A hash of the Python system, which refused logins check as well. Looked for once, since it reads all users where
+    /// there is none.
+    pub(crate) fn old_hash(&self, conn: &mut AnyConnection) -> diesel::QueryResult<Option<String>> {
+        if let Some(known) = self.0.old_hash.get() {
+            return Ok(known.clone());
+        }
+        let found = store::find_old_hash(conn)?;
+        Ok(self.0.old_hash.get_or_init(|| found).clone())
     }
 
     /// How many connections to the database are in use.

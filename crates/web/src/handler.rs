@@ -127,19 +127,23 @@ async fn verify(
     username: &str,
     password: &SecretString,
 ) -> Result<Option<Proof>, PageError> {
-    let credential = if username.chars().count() > user::MAX_USERNAME
+    let (credential, old) = if username.chars().count() > user::MAX_USERNAME
         || password.expose_secret().len() > password::MAX_BYTES
     {
-        None
+        (None, None)
     } else {
-        let username = username.to_owned();
-        app.database(move |conn| Ok(store::find_credential(conn, &username)?)).await?
+        let (username, same) = (username.to_owned(), app.clone());
+        app.database(move |conn| {
+            Ok((store::find_credential(conn, &username)?, same.old_hash(conn)?))
+        })
+        .await?
     };
     // Checked in any case: how long the answer takes must not tell who exists or is active.
     let verdict = {
         let hash = credential.as_ref().map(|row| row.password_hash.clone());
         let password = password.clone();
-        app.hash(move || password::verify(&password, hash.as_deref())).await?
+        app.hash(move || password::verify_evenly(&password, hash.as_deref(), old.as_deref()))
+            .await?
     };
     let Some(CredentialRow { user_id, password_hash, is_active: true }) = credential else {
         return Ok(None);

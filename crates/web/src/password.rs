@@ -122,6 +122,30 @@ pub(crate) fn rehash(given: SecretString) -> Result<String, HashPasswordError> {
     Password(given).hash()
 }
 
+/// [`verify`] for a login that may be refused, where `old` is a hash of the Python system, if anybody has one. A refusal checks
+/// a hash of either kind, whosever name it is: many at once wait for each other, and would tell by that whose is an old one.
+pub(crate) fn verify_evenly(
+    given: &SecretString,
+    hash: Option<&str>,
+    old: Option<&str>,
+) -> Verdict {
+    let verdict = verify(given, hash);
+    if let Some(other) = other_kind(verdict, hash, old) {
+        let _ = verify(given, Some(other));
+    }
+    verdict
+}
+
+/// What is checked beside `hash`, only for the time that it takes.
+fn other_kind<'a>(verdict: Verdict, hash: Option<&str>, old: Option<&'a str>) -> Option<&'a str> {
+    let is_old = hash.and_then(WerkzeugHash::parse).is_some();
+    match (verdict, old) {
+        (Verdict::Right | Verdict::RightButOld, _) | (_, None) => None,
+        (Verdict::Wrong, Some(_)) if is_old => Some(NOBODYS_HASH),
+        (Verdict::Wrong, Some(old)) => Some(old),
+    }
+}
+
 /// Checks `given` against `hash`. Takes as long where there is no hash, or one that nobody understands.
 pub(crate) fn verify(given: &SecretString, hash: Option<&str>) -> Verdict {
     let given = given.expose_secret().as_bytes();
@@ -231,6 +255,25 @@ mod tests {
         {
             assert_eq!(verify(&"!".to_owned().into(), hash), Verdict::Wrong, "{hash:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_checks_a_hash_of_either_kind_where_there_are_old_ones() {
+        let (old, others) = (format!("scrypt:16:8:1$salt${}", "00".repeat(64)), NOBODYS_HASH);
+        let beside = |hash, old| other_kind(Verdict::Wrong, hash, old);
+        for hash in [None, Some("!"), Some(others)] {
+            assert_eq!(beside(hash, Some(&*old)), Some(&*old), "{hash:?}");
+            assert_eq!(beside(hash, None), None, "{hash:?}");
+        }
+        assert_eq!(beside(Some(&*old), Some(&*old)), Some(others));
+        assert_eq!(other_kind(Verdict::Right, Some(others), Some(&*old)), None);
+
+        // What is checked only for its time decides nothing.
+        let right = Password::new("correct horse".to_owned().into()).unwrap().hash().unwrap();
+        let given: SecretString = "correct horse".to_owned().into();
+        assert_eq!(verify_evenly(&given, Some(&right), Some(&*old)), Verdict::Right);
+        assert_eq!(verify_evenly(&given, Some(&*old), Some(&*right)), Verdict::Wrong);
+        assert_eq!(verify_evenly(&given, None, Some(&*right)), Verdict::Wrong);
     }
 
     #[test]

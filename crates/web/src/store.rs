@@ -112,6 +112,12 @@ pub(crate) fn find_credential(
         .optional()
 }
 
+/// A hash of the Python system, if any user has one.
+pub(crate) fn find_old_hash(conn: &mut AnyConnection) -> QueryResult<Option<String>> {
+    let is_old = users::password_hash.like("scrypt:%").or(users::password_hash.like("pbkdf2:%"));
+    users::table.filter(is_old).select(users::password_hash).first(conn).optional()
+}
+
 pub(crate) fn any_user_exists(conn: &mut AnyConnection) -> QueryResult<bool> {
     select(exists(users::table.select(users::id))).get_result(conn)
 }
