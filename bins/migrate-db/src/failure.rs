@@ -2,7 +2,7 @@
 
 use omnitool_cli::Failure;
 use omnitool_database::{OpenError, migration::MigrateError};
-use omnitool_tool_registry::{LoadToolsError, PlanSyncError, SyncToolsError};
+use omnitool_tool_registry::{LoadToolsError, PlanSyncError, SharedRoute, SyncToolsError};
 
 pub(crate) fn of_load(error: LoadToolsError) -> Failure {
     Failure::refused(error).hint("correct the definitions; nothing was changed")
@@ -57,10 +57,9 @@ pub(crate) fn of_migrate(error: MigrateError) -> Failure {
 
 pub(crate) fn of_sync(error: SyncToolsError) -> Failure {
     if let SyncToolsError::Plan(PlanSyncError::SharedRoutes(_)) = error {
-        return Failure::refused(error).hint(
-            "the schema is migrated, the tools are as they were; say under [deprecated] of the tools' file what became of \
-             the other one, \"Its Name\" = \"The Tool\" where it was renamed, or give the tool another route",
-        );
+        let next = SharedRoute::NEXT_STEP;
+        return Failure::refused(error)
+            .hint(format!("the schema is migrated, the tools are as they were; {next}"));
     }
     Failure::failed(error)
         .hint("the schema is migrated, the tools are as they were; run `sync-tools` to try again")

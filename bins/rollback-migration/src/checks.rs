@@ -4,19 +4,14 @@
 #[path = "../../verify-migration/src/app.rs"]
 mod app;
 
-use std::path::Path;
-
 use omnitool_backup::{Kind, Target};
 use omnitool_cli::Failure;
 use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_registry::Definitions;
 use omnitool_verification::{
     CheckReport, Depth, Detail, Expectations, Finding, Outcome, Report, Selection, Status, Subject,
-    verify_against,
+    default_access_tests, verify_against,
 };
-
-/// Who may use what after every deployment, and so after a rollback, relative to a project's or a release's root.
-const ACCESS_TESTS: &str = "data/access_tests.toml";
 
 /// What compares the database with this build: a backup of an earlier release differs there as it should.
 const OF_THIS_RELEASE: [&str; 5] =
@@ -63,11 +58,9 @@ impl Checks {
             app: &|| app::ask(staged, Some(self.environment)),
             depth: Depth::TrustConstraints,
         };
-        let access_tests = Path::new(ACCESS_TESTS);
-        let expected = Expectations {
-            access_tests: access_tests.exists().then_some(access_tests),
-            ..Expectations::default()
-        };
+        // What must be so after every deployment must be so after a rollback.
+        let expected =
+            Expectations { access_tests: default_access_tests(), ..Expectations::default() };
         verify_against(&subject, &expected, &Selection::all())
     }
 

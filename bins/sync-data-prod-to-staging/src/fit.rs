@@ -1,6 +1,6 @@
 //! What makes the copy a database of this build: tools, access, checks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use omnitool_backup::Cause;
 use omnitool_cli::Failure;
@@ -9,16 +9,14 @@ use omnitool_environment::{DatabaseUrl, EnvironmentName};
 use omnitool_tool_access::{Approval, ImportRequest, Replacement, run_import};
 use omnitool_tool_registry::{Definitions, Deprecation, Options, sync};
 use omnitool_verification::{
-    CheckReport, Depth, Expectations, Outcome, Selection, Subject, find_check, verify_against,
+    CheckReport, Depth, Expectations, Outcome, Selection, Subject, default_access_tests,
+    find_check, verify_against,
 };
 
 use crate::{args::Args, failure};
 
 /// The app is not there for the copy; `verify-migration` and the smoke tests ask it afterwards.
 const NOT_ABOUT_DATA: &str = "application";
-
-/// Who may use what in every environment, relative to a project's root.
-const ACCESS_TESTS: &str = "data/access_tests.toml";
 
 /// The committed input.
 pub(crate) struct Fit {
@@ -80,11 +78,8 @@ impl Fit {
             app: &|| Err("the app is not asked about a copy".into()),
             depth: Depth::ReadEverything,
         };
-        let access_tests = Path::new(ACCESS_TESTS);
-        let expected = Expectations {
-            access_tests: access_tests.exists().then_some(access_tests),
-            ..Expectations::default()
-        };
+        let expected =
+            Expectations { access_tests: default_access_tests(), ..Expectations::default() };
         let problems: Vec<String> = verify_against(&subject, &expected, &selection)
             .checks
             .iter()

@@ -7,8 +7,8 @@ use omnitool_cli::{Failure, Format, Outcome, Program, TargetArgs, print, print_j
 use omnitool_database::{AnyConnection, ConnectError, Mode, connect};
 use omnitool_environment::EnvironmentName;
 use omnitool_tool_registry::{
-    DefaultTools, Definitions, LoadToolsError, Options, Orphans, PlanSyncError, SyncPlan,
-    SyncToolsError, plan, sync,
+    DefaultTools, Definitions, LoadToolsError, Options, Orphans, PlanSyncError, SharedRoute,
+    SyncPlan, SyncToolsError, plan, sync,
 };
 use serde::Serialize;
 
@@ -117,7 +117,7 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         connect(&target.database_url, target.environment, mode).map_err(connect_failure)?;
     let (status, plan) = if args.dry_run {
         let plan = plan(&mut conn, &definitions, args.options()).map_err(|error| match error {
-            PlanSyncError::SharedRoutes(_) => Failure::refused(error).hint(SHARED_ROUTE),
+            PlanSyncError::SharedRoutes(_) => shared_routes(error),
             error => error.into(),
         })?;
         (if plan.is_empty() { Status::Unchanged } else { Status::Pending }, plan)
@@ -137,8 +137,9 @@ fn run(args: Args) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-const SHARED_ROUTE: &str = "nothing was changed; say under [deprecated] what became of the other one, \"Its Name\" = \"The Tool\" \
-     where it was renamed, or give the tool another route";
+fn shared_routes(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    Failure::refused(error).hint(format!("nothing was changed; {}", SharedRoute::NEXT_STEP))
+}
 
 fn write(
     conn: &mut AnyConnection,
@@ -146,9 +147,7 @@ fn write(
     options: Options<'_>,
 ) -> Result<SyncPlan, Failure> {
     sync(conn, definitions, options).map_err(|error| match error {
-        SyncToolsError::Plan(PlanSyncError::SharedRoutes(_)) => {
-            Failure::refused(error).hint(SHARED_ROUTE)
-        }
+        SyncToolsError::Plan(PlanSyncError::SharedRoutes(_)) => shared_routes(error),
         SyncToolsError::InheritedFacts { .. } => Failure::refused(error)
             .hint("nothing was changed; remove the orphaned rows with --prune-orphans"),
         error => {

@@ -3,17 +3,14 @@
 mod app;
 mod backup;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use omnitool_cli::{Failure, Format, Outcome, Program, Target, TargetArgs, print, print_json};
 use omnitool_tool_registry::Definitions;
 use omnitool_verification::{
     CHECKS, Check, Depth, Detail, Expectations, Report, Selection, Severity, Status, Subject,
-    find_check, verify_against,
+    default_access_tests, find_check, verify_against,
 };
 
 const EXAMPLES: &str = "\
@@ -83,9 +80,6 @@ struct Args {
     output: Option<PathBuf>,
 }
 
-/// Where assertions about access are, relative to a project's or a release's root.
-const ACCESS_TESTS: &str = "data/access_tests.toml";
-
 /// How the report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum ReportFormat {
@@ -139,13 +133,10 @@ fn run(args: Args) -> Result<Outcome, Failure> {
         depth: if args.deep { Depth::ReadEverything } else { Depth::TrustConstraints },
     };
     let find_backup = |environment| backup::find(args.last_backup.as_deref(), environment);
-    let default_tests = Path::new(ACCESS_TESTS);
+    let default_tests = default_access_tests();
     let expected = Expectations {
         access_export: args.expect_access.as_deref(),
-        access_tests: args
-            .access_tests
-            .as_deref()
-            .or(default_tests.exists().then_some(default_tests)),
+        access_tests: args.access_tests.as_deref().or(default_tests),
         last_backup: &find_backup,
         max_loss_percent: args.max_loss,
     };

@@ -28,6 +28,12 @@ pub struct SharedRoute {
     pub route: String,
 }
 
+impl SharedRoute {
+    /// What whoever is refused does next.
+    pub const NEXT_STEP: &str = "say under [deprecated] of the tools' file what became of the other one, \"Its Name\" = \"The Tool\" \
+                                 where it was renamed, or give the tool another route";
+}
+
 impl fmt::Display for SharedRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tool, other, route } = self;

@@ -11,4 +11,4 @@ pub use check::{
     Severity, UnknownCheckError, find_check,
 };
 pub use report::{CheckReport, Detail, Elapsed, Finding, Outcome, Report, Status};
-pub use verify::{Depth, Expectations, Subject, verify, verify_against};
+pub use verify::{Depth, Expectations, Subject, default_access_tests, verify, verify_against};

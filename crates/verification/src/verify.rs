@@ -61,6 +61,14 @@ impl Default for Expectations<'_> {
     }
 }
 
+/// The assertions about access that hold by themselves: `data/access_tests.toml` of the working folder, which is a project's
+/// or a release's root, where there is one.
+#[must_use]
+pub fn default_access_tests() -> Option<&'static Path> {
+    let file = Path::new("data/access_tests.toml");
+    file.exists().then_some(file)
+}
+
 /// How much is read where the database has its own proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
